@@ -1,0 +1,72 @@
+# Every verb that people and CI use. `make help` lists them.
+# The environment lives in .venv and is made again when a lock changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+LOCKED := install --require-hashes --no-deps
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check system sim mutants fix docs bench-relay locks clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.base:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cloister needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "python3-venv is missing; install it with: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.base requirements/run.txt pyproject.toml
+	@echo "installing what cloister runs on (once)"
+	@$(PIP) $(LOCKED) -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "installing what the tests need (once)"
+	@$(PIP) $(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev requirements/peers.txt
+	@echo "installing foreign implementations (once)"
+	@$(PIP) $(LOCKED) -r requirements/peers.txt
+	@touch $@
+
+run: $(VENV)/.run ## set everything up and run the demo: a relay and three members who agree on a key
+	@$(BIN)/cloister demo $(ARGS)
+
+test: $(VENV)/.dev ## set everything up and run the tests (under 5 minutes)
+	@$(BIN)/python -m pytest -n auto -m "not system and not slow" $(ARGS)
+
+test-all: ## the tests on every Python from 3.11 to 3.14 that answers
+	@for v in 3.11 3.12 3.13 3.14; do \
+	  if python$$v -c "" 2>/dev/null; then echo "== Python $$v"; \
+	    $(MAKE) --no-print-directory test PYTHON=python$$v VENV=.cache/venv-$$v || exit 1; \
+	  else echo "== Python $$v does not answer here"; fi; done
+
+check: $(VENV)/.dev ## lint, types, import contracts, house rules, stale pages
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config .importlinter
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/test_house.py
+	@$(BIN)/python -m tools.pages --check
+
+fix: $(VENV)/.dev ## format and mend what ruff can mend
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## write every generated page again
+	@$(BIN)/python -m tools.pages
+
+system: $(VENV)/.peers ## real processes: kills, power cuts, simulation, live peers
+	@$(BIN)/python -m pytest -m "system or slow" $(ARGS)
+
+locks: $(VENV)/.dev ## resolve the three hash-pinned locks again
+	@cd requirements && for n in run dev peers; do ../$(BIN)/pip-compile --generate-hashes --allow-unsafe \
+	  --strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -U -o $$n.txt $$n.in; done
+
+clean: ## remove the environment and every cache
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -1,0 +1,202 @@
+"""Deterministic CBOR, strictly: one value has one encoding, and nothing else decodes.
+
+Source: RFC 8949 section 4.2 (core deterministic encoding); docs/spec/encoding.md.
+
+Invariants
+- `decode(encode(x)) == x`, and whatever decodes encodes to the very same bytes.
+- Values are None, bool, int (64 bits, either sign), bytes, str, list and, where a caller allows
+  maps, dict with integer, text or byte string keys. No floats, tags, simple values, `undefined`
+  or indefinite lengths.
+- Nesting is at most MAX_DEPTH; a length that exceeds the input fails before memory is taken.
+- Only PeerError("bad_encoding") leaves the decoder.
+
+Why a second pass: cbor2 parses quickly but accepts several encodings of one value. Encoding the
+result again and comparing closes every such door at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Never, Sequence
+
+import cbor2
+
+from cloister.errors import PeerError, UsageError
+
+MAX_DEPTH: Final = 16
+"""Deepest nesting of arrays and maps that is read."""
+
+_INT_MIN: Final = -(2**64)
+_INT_MAX: Final = 2**64 - 1
+
+
+def _refuse_tag(*_args: object) -> Never:
+    raise PeerError("bad_encoding", "tags are not allowed")
+
+
+# The library resolves these tags by itself (dates, big numbers, regular expressions, shared and cyclic
+# references, ...); every other tag reaches `tag_hook`.
+_KNOWN_TAGS: Final = (
+    *range(6),
+    25,
+    28,
+    29,
+    30,
+    35,
+    36,
+    37,
+    100,
+    256,
+    258,
+    260,
+    261,
+    1004,
+    43000,
+    52,
+    54,
+    55799,
+)
+_REFUSE: Final = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
+
+
+def encode(value: object) -> bytes:
+    """The one encoding of `value`; UsageError for what strict CBOR cannot hold."""
+    _check(value, UsageError("usage", "this value has no strict CBOR form"), maps=True)
+    return cbor2.dumps(value, canonical=True)
+
+
+def enc(*items: object) -> bytes:
+    """`enc(x...)` of the specifications: the deterministic encoding of the array of all arguments."""
+    return encode(items)
+
+
+def decode(data: bytes, *, maps: bool = False) -> Any:
+    """The value that `data` encodes; PeerError("bad_encoding") unless it is its only encoding.
+
+    Maps are refused unless `maps`: protocol messages are arrays, only content uses maps.
+    """
+    try:
+        value = cbor2.loads(
+            data,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_REFUSE,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+    except PeerError:
+        raise
+    except Exception as error:  # the library raises its own errors, and ValueError or TypeError from within
+        raise PeerError("bad_encoding", "not CBOR") from error
+    _check(value, PeerError("bad_encoding", "a type that is not allowed"), maps=maps)
+    if cbor2.dumps(value, canonical=True) != data:
+        raise PeerError("bad_encoding", "not the deterministic encoding")
+    return value
+
+
+def _check(value: object, error: Exception, *, maps: bool) -> None:
+    """Raise `error` unless `value` consists of allowed types only."""
+    todo: list[object] = [value]
+    while todo:
+        item = todo.pop()
+        if item is None or isinstance(item, (bytes, str, bool)):
+            continue
+        if isinstance(item, int):
+            if not _INT_MIN <= item <= _INT_MAX:
+                raise error
+        elif isinstance(item, (list, tuple)):
+            todo.extend(item)
+        elif isinstance(item, dict) and maps:
+            todo.extend(item.values())
+            todo.extend(item.keys())
+        else:
+            raise error
+
+
+class Fields:
+    """Reads an array field by field; each method takes the next item and checks it.
+
+    Every mismatch, and a surplus or missing item, is PeerError("bad_encoding") with the field's name.
+    """
+
+    __slots__ = ("_at", "_items", "_what")
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, (list, tuple)):
+            raise PeerError("bad_encoding", f"{what} is not an array")
+        self._items: Sequence[object] = value
+        self._at = 0
+        self._what = what
+
+    @classmethod
+    def decode(cls, data: bytes, what: str) -> Fields:
+        """A reader over the array that `data` encodes."""
+        return cls(decode(data), what)
+
+    def _refuse(self, name: str) -> Never:
+        raise PeerError("bad_encoding", f"{self._what}: {name}")
+
+    def any(self, name: str) -> object:
+        """The next item, whatever it is."""
+        if self._at >= len(self._items):
+            self._refuse(f"{name} is missing")
+        item = self._items[self._at]
+        self._at += 1
+        return item
+
+    def kind(self, expected: str) -> None:
+        """The next item must be exactly this text: the message's kind."""
+        if self.any("kind") != expected:
+            self._refuse("another kind")
+
+    def bytes(self, name: str, size: int | None = None, most: int = 2**24) -> bytes:
+        """A byte string of exactly `size` bytes, or of at most `most`."""
+        item = self.any(name)
+        if not isinstance(item, bytes):
+            self._refuse(name)
+        if (size is not None and len(item) != size) or len(item) > most:
+            self._refuse(f"{name} has a wrong size")
+        return item
+
+    def bytes_or_none(self, name: str, size: int | None = None, most: int = 2**24) -> bytes | None:
+        """A byte string as in `bytes`, or null."""
+        if self._at < len(self._items) and self._items[self._at] is None:
+            self._at += 1
+            return None
+        return self.bytes(name, size, most)
+
+    def text(self, name: str, most: int = 256) -> str:
+        """A text of at most `most` UTF-8 bytes."""
+        item = self.any(name)
+        if not isinstance(item, str) or len(item.encode()) > most:
+            self._refuse(name)
+        return item
+
+    def uint(self, name: str, bits: int = 64) -> int:
+        """An unsigned integer below 2**bits."""
+        item = self.any(name)
+        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**bits:
+            self._refuse(name)
+        return item
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        item = self.any(name)
+        if not isinstance(item, bool):
+            self._refuse(name)
+        return item
+
+    def array(self, name: str, most: int = 2**16) -> list[object]:
+        """An array of at most `most` items."""
+        item = self.any(name)
+        if not isinstance(item, (list, tuple)) or len(item) > most:
+            self._refuse(name)
+        return list(item)
+
+    def fields(self, name: str) -> Fields:
+        """A nested array as a reader of its own."""
+        return Fields(self.any(name), f"{self._what}.{name}")
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self._at != len(self._items):
+            self._refuse("surplus items")

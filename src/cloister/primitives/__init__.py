@@ -1,0 +1,9 @@
+"""Thin wrappers over pyca/cryptography; beside `identity` the only place that imports it. No I/O.
+
+Randomness is an argument wherever the library allows it (RSA, ECDSA and ML-KEM draw their own).
+"""
+
+from typing import Callable
+
+Rng = Callable[[int], bytes]
+"""`rng(n)` gives n unpredictable bytes; tests pass a seeded one."""
