@@ -148,7 +148,7 @@ class Fields:
         if self.any("kind") != expected:
             self._refuse("another kind")
 
-    def bytes(self, name: str, size: int | None = None, most: int = 2**24) -> bytes:
+    def octets(self, name: str, size: int | None = None, most: int = 2**24) -> bytes:
         """A byte string of exactly `size` bytes, or of at most `most`."""
         item = self.any(name)
         if not isinstance(item, bytes):
@@ -157,12 +157,12 @@ class Fields:
             self._refuse(f"{name} has a wrong size")
         return item
 
-    def bytes_or_none(self, name: str, size: int | None = None, most: int = 2**24) -> bytes | None:
-        """A byte string as in `bytes`, or null."""
+    def octets_or_none(self, name: str, size: int | None = None, most: int = 2**24) -> bytes | None:
+        """A byte string as in `octets`, or null."""
         if self._at < len(self._items) and self._items[self._at] is None:
             self._at += 1
             return None
-        return self.bytes(name, size, most)
+        return self.octets(name, size, most)
 
     def text(self, name: str, most: int = 256) -> str:
         """A text of at most `most` UTF-8 bytes."""
