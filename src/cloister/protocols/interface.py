@@ -1,0 +1,515 @@
+"""The one interface of all key agreements: `Suite` makes sessions, a `Session` is a room's live key state.
+
+Source: docs/spec/suites.md; the six walk-throughs in docs/walkthroughs.md run against fakes of these types.
+
+Invariants
+- No clock, no I/O: `now` (milliseconds since 1970) and `rng` are arguments; results are effects.
+- State changes only by `receive`, `answer` and `wake`. One's own commit is applied when it comes back in the log.
+- `Put` and `Drop` are the only persistence: small keyed items, written in the transaction that also holds
+  the outbox and the delivered messages, before anything is sent. `restore` builds the session from them.
+- Nothing stored re-derives an old key.
+- `Session.receive` never raises on hostile input: it answers with a `Fault` and leaves the state as it was.
+
+How a driver uses it
+- An envelope that names a realm log longer than the directory's comes back as `Need("realm", ...)` alone: fetch
+  the log that far and give the same envelope again, before any later one of that channel.
+- Bodies in `Commit.sealed`, `OpenRun.sealed` and `Direct` are plain; the driver seals each to its device's mailbox.
+- A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`.
+
+Left out: devices of a user, verification marks, retries of intents. They are the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Literal, Protocol
+
+from cloister.errors import UsageError
+from cloister.identity.keys import DeviceKeys
+from cloister.identity.realm import DeviceRecord
+from cloister.primitives import Rng
+
+DeviceId = str
+"""`cloister://realm/u/USER/d/DEVICE`, at most 128 bytes."""
+RoomId = bytes
+"""16 random bytes."""
+RunId = bytes
+"""16 random bytes."""
+EntryId = bytes
+"""16 random bytes, made by the sender; unique in its log."""
+Roster = tuple[DeviceId, ...]
+"""Devices of an epoch, sorted."""
+
+NO_EPOCH = bytes(32)
+"""What a room's `create` is posted against: the token hash of no epoch."""
+
+
+class Who(StrEnum):
+    """Whom a rule of the room's policy allows."""
+
+    MEMBERS = "members"
+    OWNERS = "owners"
+    NOBODY = "nobody"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomPolicy:
+    """What a room allows, bound into every epoch's context.
+
+    `owners` are user names, sorted; the creator is the first owner. `title` is at most 128 bytes; the relay
+    never sees it. The wire form is `[version, title, owners, add, remove, rekey, policy]`.
+    """
+
+    title: str
+    owners: tuple[str, ...]
+    may_add: Who = Who.MEMBERS
+    may_remove: Who = Who.OWNERS
+    may_rekey: Who = Who.MEMBERS
+    may_set_policy: Who = Who.OWNERS
+
+
+class ChannelKind(StrEnum):
+    """Where an envelope travels."""
+
+    ROOM = "room"
+    RUN = "run"
+    MAILBOX = "mailbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A room's log, a run's log, or (id empty) this device's mailbox."""
+
+    kind: ChannelKind
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedHead:
+    """The newest verified head of a log: position, hash and the relay's signature over both."""
+
+    incarnation: int
+    seq: int
+    hash: bytes
+    signature: bytes
+
+    def items(self) -> list[object]:
+        """The array that travels: [incarnation, seq, hash, signature]."""
+        return [self.incarnation, self.seq, self.hash, self.signature]
+
+
+class EntryKind(StrEnum):
+    """What an entry of a log is; the relay sees it, the sealed part repeats it (`misrouted`)."""
+
+    CREATE = "create"
+    COMMIT = "commit"
+    APPLICATION = "application"
+    HANDSHAKE = "handshake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What reaches a session: a verified log entry, or an opened mailbox item.
+
+    For a mailbox item `sender` is the device whose signature was verified inside it, `kind` its text kind, and
+    the log fields are empty. For an entry `sender` is None: only the sealed part says who spoke.
+    """
+
+    channel: Channel
+    kind: str
+    payload: bytes
+    entry_id: EntryId = b""
+    seq: int = 0
+    token_hash: bytes = b""
+    next_token_hash: bytes | None = None
+    attachments: bytes = b""
+    head: SignedHead | None = None
+    ts_ms: int = 0
+    sender: DeviceId | None = None
+
+
+# --- what a caller may ask for -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Take a device in."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Put a device out."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Rekey:
+    """Make a new key among the same members."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """Replace the policy (title, owners, rights)."""
+
+    policy: RoomPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Put oneself out."""
+
+
+Change = Add | Remove | Rekey | SetPolicy | Leave
+
+
+# --- what comes out ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """Append an entry to a log, under the token of the newest epoch that is held (a run: its own token)."""
+
+    channel: Channel
+    kind: EntryKind
+    entry_id: EntryId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Post the entry that ends epoch `expects` (its token hash; NO_EPOCH: the room's create).
+
+    `next_token_hash` None closes the room's epoch for good. `sealed` are plain bodies per device that become
+    mailbox items in the same transaction; `group_info` is opaque or None.
+    """
+
+    room: RoomId
+    expects: bytes
+    entry_id: EntryId
+    payload: bytes
+    next_token_hash: bytes | None
+    sealed: tuple[tuple[DeviceId, str, bytes], ...] = ()
+    group_info: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """Open a run's log under `token`; `room` is None for a room that does not exist yet.
+
+    `sealed` are (device, kind, body) items that go out in the same transaction; `deadline` is in ms.
+    """
+
+    run_id: RunId
+    room: RoomId | None
+    token: bytes
+    deadline: int
+    sealed: tuple[tuple[DeviceId, str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """Read this run's log with this token, from its start."""
+
+    run_id: RunId
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfollow:
+    """The run's log is of no more use."""
+
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direct:
+    """Put an item of this kind into a device's mailbox."""
+
+    device: DeviceId
+    kind: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """Store an item under a key of this session."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """Delete an item of this session, beyond recovery."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """A message that verified: who sent it, where it stands, its content bytes."""
+
+    sender: DeviceId
+    epoch: int
+    seq: int
+    entry_id: EntryId
+    content: bytes
+    head: SignedHead | None
+
+
+class State(StrEnum):
+    """What a session waits for."""
+
+    PENDING = "pending"
+    """No key yet; `missing` says whose answer is awaited."""
+    READY = "ready"
+    """Can seal."""
+    FROZEN = "frozen"
+    """A removal stands and is not carried out yet: nothing is sealed in the old epoch."""
+    READ_ONLY = "read-only"
+    """Restored from a backup, or fewer than two members."""
+    REMOVED = "removed"
+    """This device is out of the room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochChanged:
+    """The session's state moved: an epoch began, or a run made progress (`state`, `missing`).
+
+    `access_token` (32 bytes) opens the epoch's log; None while it is pending. `key_check` is a short display
+    value that everybody with this key shares; it verifies nothing. `began_by` is the seq of the commit.
+    """
+
+    epoch: int
+    roster: Roster
+    state: State
+    missing: Roster = ()
+    key_check: str = ""
+    access_token: bytes | None = None
+    began_by: int = 0
+    parked: Roster = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Fetch something first: `realm` (ids: the log size as 8 bytes), `certificates`, `prekeys`."""
+
+    what: Literal["realm", "certificates", "prekeys"]
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Ask the person: accept an invitation, type a code, compare an authentication string."""
+
+    kind: Literal["accept", "code", "sas"]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Call `wake` at this time (ms) or a little later; an earlier one stays valid."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A rule was broken. `fatal` ends the run it happened in, never the old epoch. `evidence` is for a report."""
+
+    code: str
+    peer: DeviceId | None = None
+    fatal: bool = False
+    evidence: bytes = b""
+    detail: str = ""
+
+
+Effect = (
+    Post | Commit | OpenRun | Follow | Unfollow | Direct | Put | Drop
+    | Deliver | EpochChanged | Need | Ask | Wake | Fault
+)  # fmt: skip
+Effects = tuple[Effect, ...]
+
+
+# --- who I am, who the others are --------------------------------------------------------------------------
+
+
+class Directory(Protocol):
+    """The replicated and checked realm log, as far as this client has it (`identity.realm.RealmState`)."""
+
+    @property
+    def size(self) -> int:
+        """Number of records."""
+        ...
+
+    def device(self, device: DeviceId, size: int) -> DeviceRecord:
+        """The device at that log size; PeerError (unknown_sender, revoked, not_in_manifest, ...) if it counts not."""
+        ...
+
+
+class LiveDirectory(Protocol):
+    """Gives the newest directory each time it is asked."""
+
+    def __call__(self) -> Directory:
+        """The directory now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """This device: its name, its keys, and the directory it has checked."""
+
+    device: DeviceId
+    keys: DeviceKeys
+    directory: LiveDirectory
+    realm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreKey:
+    """One key package: what is published, what stays here, and until when it may be used."""
+
+    public: bytes
+    private: bytes = field(repr=False)
+    ref: bytes
+    expires: int
+
+
+class SenderAuth(Enum):
+    """How a receiver knows who of the members spoke."""
+
+    SIGNATURE = "signature per message"
+    AEAD = "one key per direction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What a suite gives, in values for code and in one phrase for each row of the property table."""
+
+    suite: str
+    max_members: int
+    contributory: bool
+    async_join: bool
+    external_join: bool
+    rounds_online: int
+    identity: Literal["x509", "pinned", "none"]
+    user_gate: Literal["accept", "code", "sas"] | None
+    forward_secrecy: bool
+    post_compromise: bool
+    post_quantum: bool
+    sender_auth: SenderAuth
+    phrases: Mapping[str, str]
+    """Row title of the property table -> phrase; every suite has the same titles (CAPS_ROWS)."""
+
+
+CAPS_ROWS = (
+    "entity authentication",
+    "message origin",
+    "forward secrecy",
+    "post-compromise security",
+    "contributory",
+    "size",
+    "join while offline",
+    "relay trust",
+    "replay",
+    "key confirmation",
+    "post-quantum",
+    "limits",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """What a surface may show of a session: pure data."""
+
+    suite: str
+    room: RoomId
+    epoch: int
+    roster: Roster
+    state: State
+    policy: RoomPolicy
+    missing: Roster = ()
+    parked: Roster = ()
+    key_check: str = ""
+    pending_changes: tuple[Change, ...] = ()
+    """What the open run or standing order would change."""
+
+
+class NotReady(UsageError):
+    """Sealing is not possible now; `state` and `missing` say why."""
+
+    default = "not_ready"
+
+    def __init__(self, state: State, missing: Roster = ()) -> None:
+        self.state = state
+        self.missing = missing
+        super().__init__("not_ready", f"{state}, waiting for {len(missing)}" if missing else str(state))
+
+
+class Session(Protocol):
+    """A room's live key state on one device."""
+
+    @property
+    def view(self) -> SessionView:
+        """The state for surfaces."""
+        ...
+
+    def change(self, changes: Sequence[Change], now: int, rng: Rng) -> Effects:
+        """Ask for a membership or policy change; UsageError where the policy forbids it."""
+        ...
+
+    def receive(self, envelope: Envelope, now: int, rng: Rng) -> Effects:
+        """Take an envelope; hostile input gives a `Fault`, never an exception, and changes nothing."""
+        ...
+
+    def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
+        """What a person or the engine answers to `Ask` and `Need`."""
+        ...
+
+    def wake(self, now: int, rng: Rng) -> Effects:
+        """Time has passed: deadlines, turns to commit, re-proposals."""
+        ...
+
+    def seal(self, content: bytes, entry_id: EntryId, head: SignedHead | None, now: int, rng: Rng) -> Effects:
+        """Protect a message: the new ratchet state and one Post. Raises NotReady."""
+        ...
+
+    def export(self, label: str, context: bytes, length: int, *, pending: bool = False) -> bytes:
+        """A secret of the current (or the pending) epoch; NotReady where there is none."""
+        ...
+
+
+class Suite(Protocol):
+    """A key agreement; stateless."""
+
+    @property
+    def caps(self) -> Caps:
+        """What it gives."""
+        ...
+
+    def prekeys(self, me: Me, n: int, now: int, rng: Rng) -> Sequence[PreKey]:
+        """Fresh key packages; () where the suite has none."""
+        ...
+
+    def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[Session, Effects]:
+        """A room with this device as its one member."""
+        ...
+
+    def join(
+        self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng
+    ) -> tuple[Session, Effects]:
+        """Enter by what came to the mailbox; PeerError when it is not acceptable."""
+        ...
+
+    def rejoin(self, me: Me, group_info: bytes, now: int, rng: Rng) -> tuple[Session, Effects]:
+        """Enter again without an invitation; UsageError unless caps.external_join."""
+        ...
+
+    def restore(self, me: Me, items: Mapping[bytes, bytes]) -> Session:
+        """The session as its items have it."""
+        ...
