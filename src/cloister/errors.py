@@ -17,9 +17,10 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Mapping
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ _ROWS: Final = (
     ErrorInfo("bad_encoding", "the bytes are not a well-formed message", "ask the sender to update", 10),
     ErrorInfo("bad_cert", "a certificate is not valid here", "run: cloister authority verify CERT", 10),
     ErrorInfo("expired", "a certificate is past its end", "renew it, or ask the realm's authority", 10),
+    ErrorInfo(
+        "wrong_authority", "a certificate is not from this realm's authority", "nothing was taken over", 10
+    ),
+    ErrorInfo("wrong_usage", "a certificate is made for another use", "nothing was taken over", 10),
     ErrorInfo("revoked", "a certificate or device has been revoked", "enrol the device again", 5),
     ErrorInfo("unknown_sender", "the sender is not a member", "nothing was taken over; no action needed", 10),
     ErrorInfo("misrouted", "a message does not belong where it was found", "nothing was taken over", 10),
@@ -128,6 +133,10 @@ _ROWS: Final = (
     ErrorInfo("no_room", "there is no such room", "see: cloister room list", 6),
     ErrorInfo("no_user", "there is no such user", "see: cloister users", 6),
     ErrorInfo("no_profile", "there is no profile of this name", "run: cloister setup", 6),
+    ErrorInfo("bad_name", "a name is not of the allowed form", "use 1 to 32 of a-z 0-9 . _ -", 2),
+    ErrorInfo(
+        "bad_recovery_code", "the recovery code is mistyped or incomplete", "look at the named word", 2
+    ),
     ErrorInfo("exists", "that name is taken", "choose another", 2),
     ErrorInfo("bad_invite", "the invite link is not whole or not for here", "ask for the link again", 2),
     ErrorInfo("used_invite", "the invite has been used up or has ended", "ask for a new one", 9),

@@ -16,7 +16,8 @@ result again and comparing closes every such door at once.
 
 from __future__ import annotations
 
-from typing import Any, Final, Never, Sequence
+from collections.abc import Sequence
+from typing import Any, Final, Never
 
 import cbor2
 

@@ -3,7 +3,7 @@
 Randomness is an argument wherever the library allows it (RSA, ECDSA and ML-KEM draw their own).
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 Rng = Callable[[int], bytes]
 """`rng(n)` gives n unpredictable bytes; tests pass a seeded one."""

@@ -1,7 +1,7 @@
 """The 2048-bit MODP group 14 of RFC 3526 section 3: safe prime p, generator 2 of prime order q = (p-1)/2.
 
 Invariants: received elements are checked 1 < Y < p-1, results are never 1 or p-1 (`bad_element`).
-Left out: other groups; constant-time exponentiation (CPython's `pow` is not, docs/spec/threat-model.md says so).
+Left out: other groups; constant-time exponentiation (CPython's `pow` is not: docs/spec/threat-model.md).
 """
 
 from __future__ import annotations
