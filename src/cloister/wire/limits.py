@@ -1,0 +1,68 @@
+"""Every limit of the protocol in one typed table; docs/spec/limits.md is generated from it.
+
+Source: docs/spec/wire.md. Invariants: each limit is tested at its value and one past it; code takes the value
+from here and nowhere else. What depends on an operator's choice (disk ceiling, guests) is configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+SECOND: Final = 1000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One row: `value` in `unit`, and what a peer gets that exceeds it (an error code, or `closed`)."""
+
+    name: str
+    value: int
+    unit: str
+    answer: str
+    why: str
+
+
+FRAME: Final = Limit("frame", 256 * KIB, "bytes", "closed", "memory of a connection before a frame is parsed")
+LOGIN_FRAME: Final = Limit("login frame", 64 * KIB, "bytes", "closed", "memory a stranger may take")
+RECORD: Final = Limit("record", 64 * KIB, "bytes", "quota", "one application or handshake entry")
+MAIL_ITEM: Final = Limit("mailbox item", 64 * KIB, "bytes", "quota", "one sealed item for one device")
+DEVICE_ID: Final = Limit("device id", 128, "bytes", "bad_encoding", "names in frames and certificates")
+COMMIT: Final = Limit("commit", 8 * MIB, "bytes", "quota", "payload, group info and items together")
+COMMIT_ITEMS: Final = Limit("items of a commit", 256, "items", "quota", "mailbox items of one transaction")
+STAGE: Final = Limit("staged parts", 16 * MIB, "bytes a device", "quota", "what waits for its commit")
+STAGE_LIFE: Final = Limit("staged part", 10 * MINUTE, "ms", "quota", "how long a part waits")
+LOG_PAGE: Final = Limit("page of a log", 192 * KIB, "bytes", "more follows", "one answer to present")
+STUBS: Final = Limit("hash stubs of a page", 4 * KIB, "bytes", "more follows", "a run of entries not opened")
+SEND_BUFFER: Final = Limit("send buffer", 64 * KIB, "bytes", "behind", "what a slow reader may hold back")
+PUSH: Final = Limit("pushed entry", 64 * KIB, "bytes", "behind", "a larger one is announced and fetched")
+MAILBOX: Final = Limit("mailbox", 1_000, "items", "quota", "what waits for an absent device")
+MAILBOX_BYTES: Final = Limit("mailbox size", 16 * MIB, "bytes", "quota", "what waits for an absent device")
+MAILBOX_LIFE: Final = Limit("mailbox item's life", 30 * DAY, "ms", "deleted", "undelivered items")
+RUN_LIFE: Final = Limit("run", DAY, "ms", "timeout", "how far ahead a run's deadline may lie")
+RUNS_PER_ROOM: Final = Limit("open runs of a room", 4, "runs", "quota", "attempts at the same time")
+RUNS_PER_DEVICE: Final = Limit("open runs without a room", 64, "runs a device", "quota", "rooms being made")
+RUN_ENTRIES: Final = Limit("entries of a run", 256, "entries", "quota", "32 members, three rounds, repeats")
+COMMIT_RATE: Final = Limit(
+    "commits of a device", 10 * SECOND, "ms apart, burst 3", "quota", "one device's churn"
+)
+ROOM_COMMIT_RATE: Final = Limit("commits of a room", SECOND, "ms apart, burst 10", "quota", "churn")
+POST_RATE: Final = Limit("posts of a connection", 400, "a second, burst 2000", "quota", "one member's flood")
+LOGIN_RATE: Final = Limit("login tries of an address", 60, "failed a minute", "quota", "guessing")
+ENROL_RATE: Final = Limit("enrolments of an address", 30, "a minute", "quota", "guessing tokens")
+HANDSHAKE: Final = Limit("time to the first frame", 10 * SECOND, "ms", "closed", "slow handshakes")
+CLOCK: Final = Limit("clock difference", 120 * SECOND, "ms", "clock_skew", "login timestamps")
+CHALLENGE_LIFE: Final = Limit("login challenge", 30 * SECOND, "ms", "replay", "single use of a nonce")
+SUBSCRIPTIONS: Final = Limit("logs followed", 1_024, "a connection", "quota", "relay memory of a connection")
+RECORD_REALM: Final = Limit("realm record", 16 * KIB, "bytes", "quota", "one record of the realm log")
+MANIFESTS: Final = Limit("manifests", 20, "a user and day", "quota", "growth of the realm log")
+INVITES: Final = Limit("live invites", 100, "a user", "quota", "links that wait")
+USER_ROOMS: Final = Limit("rooms made by a device", 100, "a day", "quota", "growth of the room table")
+
+TABLE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Limit))
+"""All rows, in the order of this file."""
