@@ -41,9 +41,7 @@ _ROWS: Final = (
     ErrorInfo("bad_encoding", "the bytes are not a well-formed message", "ask the sender to update", 10),
     ErrorInfo("bad_cert", "a certificate is not valid here", "run: cloister authority verify CERT", 10),
     ErrorInfo("expired", "a certificate is past its end", "renew it, or ask the realm's authority", 10),
-    ErrorInfo(
-        "wrong_authority", "a certificate is not from this realm's authority", "nothing was taken over", 10
-    ),
+    ErrorInfo("wrong_authority", "a certificate is not from this realm's authority", "nothing was taken over", 10),
     ErrorInfo("wrong_usage", "a certificate is made for another use", "nothing was taken over", 10),
     ErrorInfo("revoked", "a certificate or device has been revoked", "enrol the device again", 5),
     ErrorInfo("unknown_sender", "the sender is not a member", "nothing was taken over; no action needed", 10),
@@ -69,9 +67,7 @@ _ROWS: Final = (
         "ask the relay's operator; compare heads with the members",
         10,
     ),
-    ErrorInfo(
-        "wrong_context", "a message was made for another room, run or epoch", "nothing was taken over", 10
-    ),
+    ErrorInfo("wrong_context", "a message was made for another room, run or epoch", "nothing was taken over", 10),
     ErrorInfo("wrong_realm", "a link or key belongs to another realm", "ask for a link of this realm", 4),
     ErrorInfo("wrong_name", "a certificate bears another name than it must", "nothing was taken over", 10),
     ErrorInfo("stale_epoch", "the room has moved to a newer key", "it is sealed again by itself", 1),
@@ -81,26 +77,18 @@ _ROWS: Final = (
     ErrorInfo("gap", "a message is missing before this one", "it is asked for by itself", 10),
     ErrorInfo("conflict", "the same id was used for other bytes", "nothing was overwritten", 10),
     ErrorInfo("commit_mismatch", "a share does not fit what was committed to", "start a new run", 10),
-    ErrorInfo(
-        "commit_copied", "two members committed to the same value", "start a new run without the copier", 10
-    ),
+    ErrorInfo("commit_copied", "two members committed to the same value", "start a new run without the copier", 10),
     ErrorInfo("bad_share", "a key share cannot be opened", "start a new run", 10),
     ErrorInfo("bad_answer", "a member's answer to a nonce is wrong", "start a new run", 10),
     ErrorInfo("zero_key", "a key agreement gave the zero key", "start a new run", 10),
     ErrorInfo("bad_element", "a public value is outside the group", "start a new session", 10),
     ErrorInfo("confirm_mismatch", "a member holds another key", "start a new run", 10),
-    ErrorInfo(
-        "not_confirmed", "the members have not all confirmed the key", "wait until all have been online", 1
-    ),
-    ErrorInfo(
-        "wrong_code_or_mitm", "the code is wrong, or somebody sits between", "compare codes, try again", 10
-    ),
+    ErrorInfo("not_confirmed", "the members have not all confirmed the key", "wait until all have been online", 1),
+    ErrorInfo("wrong_code_or_mitm", "the code is wrong, or somebody sits between", "compare codes, try again", 10),
     ErrorInfo("inner_outer", "the names inside and outside differ", "nothing was taken over", 10),
     ErrorInfo("not_inviter", "the sender may not invite here", "ask the room's inviter", 9),
     ErrorInfo("not_allowed", "the room's or relay's policy does not allow this", "ask who may", 9),
-    ErrorInfo(
-        "roster", "the list of members does not follow from the last one", "nothing was taken over", 10
-    ),
+    ErrorInfo("roster", "the list of members does not follow from the last one", "nothing was taken over", 10),
     ErrorInfo(
         "identity_changed",
         "an identity key changed since it was pinned",
@@ -113,17 +101,13 @@ _ROWS: Final = (
         "nothing was taken over",
         10,
     ),
-    ErrorInfo(
-        "not_in_manifest", "a key does not stand in its owner's newest manifest", "nothing was taken over", 10
-    ),
+    ErrorInfo("not_in_manifest", "a key does not stand in its owner's newest manifest", "nothing was taken over", 10),
     ErrorInfo("bad_enrolment", "an enrolment does not fit its link, names or keys", "ask for a new link", 9),
     ErrorInfo("declined", "the other side declined", "ask them", 1),
     ErrorInfo("no_session", "there is no such session", "start one", 6),
     ErrorInfo("session_full", "the session has its two members already", "start a new one", 9),
     ErrorInfo("quota", "a limit was reached", "wait, or ask the relay's operator", 9),
-    ErrorInfo(
-        "storage_full", "the relay's disk is full; nothing was accepted", "tell the relay's operator", 9
-    ),
+    ErrorInfo("storage_full", "the relay's disk is full; nothing was accepted", "tell the relay's operator", 9),
     ErrorInfo("timeout", "not everybody answered in time", "propose it again", 8),
     ErrorInfo("not_ready", "the room's key is not agreed yet", "wait until all have been online", 1),
     ErrorInfo("unsupported", "this kind of message is not known here", "update cloister", 1),
@@ -134,9 +118,7 @@ _ROWS: Final = (
     ErrorInfo("no_user", "there is no such user", "see: cloister users", 6),
     ErrorInfo("no_profile", "there is no profile of this name", "run: cloister setup", 6),
     ErrorInfo("bad_name", "a name is not of the allowed form", "use 1 to 32 of a-z 0-9 . _ -", 2),
-    ErrorInfo(
-        "bad_recovery_code", "the recovery code is mistyped or incomplete", "look at the named word", 2
-    ),
+    ErrorInfo("bad_recovery_code", "the recovery code is mistyped or incomplete", "look at the named word", 2),
     ErrorInfo("exists", "that name is taken", "choose another", 2),
     ErrorInfo("bad_invite", "the invite link is not whole or not for here", "ask for the link again", 2),
     ErrorInfo("used_invite", "the invite has been used up or has ended", "ask for a new one", 9),
@@ -147,20 +129,14 @@ _ROWS: Final = (
         5,
     ),
     ErrorInfo("bad_vault", "the vault file is damaged or of an unknown form", "restore it from a backup", 5),
-    ErrorInfo(
-        "loose_files", "files of the profile can be read by others", "chmod -R go= the profile's folder", 5
-    ),
+    ErrorInfo("loose_files", "files of the profile can be read by others", "chmod -R go= the profile's folder", 5),
     ErrorInfo("profile_in_use", "another process owns the profile and does not answer", "end it, or wait", 5),
     ErrorInfo("not_owner", "the socket belongs to another user", "use your own profile", 5),
     ErrorInfo("read_only", "the room cannot be written to", "see: cloister room show ROOM", 9),
     # what stands in the way
-    ErrorInfo(
-        "unreachable", "the relay cannot be reached", "check the network; it is tried again by itself", 3
-    ),
+    ErrorInfo("unreachable", "the relay cannot be reached", "check the network; it is tried again by itself", 3),
     ErrorInfo("closed", "the connection ended", "it is opened again by itself", 3),
-    ErrorInfo(
-        "tls", "the relay's TLS certificate is not the pinned one", "ask the operator; never click it away", 4
-    ),
+    ErrorInfo("tls", "the relay's TLS certificate is not the pinned one", "ask the operator; never click it away", 4),
     ErrorInfo("version", "the two sides share no protocol version", "update cloister", 3),
     ErrorInfo("disk", "a file cannot be read or written", "check space and permissions", 1),
     ErrorInfo("damaged", "the stored data do not verify", "restore from a backup", 10),

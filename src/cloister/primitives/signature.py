@@ -55,9 +55,7 @@ class VerifyKey:
 
     def spki(self) -> bytes:
         """The DER SubjectPublicKeyInfo."""
-        return self._key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VerifyKey) and (self.scheme, self.raw) == (other.scheme, other.raw)

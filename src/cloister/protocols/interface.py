@@ -500,9 +500,7 @@ class Suite(Protocol):
         """A room with this device as its one member."""
         ...
 
-    def join(
-        self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng
-    ) -> tuple[Session, Effects]:
+    def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
         """Enter by what came to the mailbox; PeerError when it is not acceptable."""
         ...
 

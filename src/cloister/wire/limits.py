@@ -48,9 +48,7 @@ RUN_LIFE: Final = Limit("run", DAY, "ms", "timeout", "how far ahead a run's dead
 RUNS_PER_ROOM: Final = Limit("open runs of a room", 4, "runs", "quota", "attempts at the same time")
 RUNS_PER_DEVICE: Final = Limit("open runs without a room", 64, "runs a device", "quota", "rooms being made")
 RUN_ENTRIES: Final = Limit("entries of a run", 256, "entries", "quota", "32 members, three rounds, repeats")
-COMMIT_RATE: Final = Limit(
-    "commits of a device", 10 * SECOND, "ms apart, burst 3", "quota", "one device's churn"
-)
+COMMIT_RATE: Final = Limit("commits of a device", 10 * SECOND, "ms apart, burst 3", "quota", "one device's churn")
 ROOM_COMMIT_RATE: Final = Limit("commits of a room", SECOND, "ms apart, burst 10", "quota", "churn")
 POST_RATE: Final = Limit("posts of a connection", 400, "a second, burst 2000", "quota", "one member's flood")
 LOGIN_RATE: Final = Limit("login tries of an address", 60, "failed a minute", "quota", "guessing")

@@ -38,9 +38,7 @@ NO_ATTACHMENTS: Final = sha256(enc(None, None, []))
 """The attachments hash of an entry that has none."""
 
 
-def attachments_hash(
-    next_token_hash: bytes | None, group_info_hash: bytes | None, items: Iterable[bytes]
-) -> bytes:
+def attachments_hash(next_token_hash: bytes | None, group_info_hash: bytes | None, items: Iterable[bytes]) -> bytes:
     """The hash that covers what a commit carries beside its payload; `items` are SHA-256 values."""
     hashes = sorted(items)
     if next_token_hash is None and group_info_hash is None and not hashes:
@@ -92,9 +90,7 @@ def sign_head(key: Signer, realm: str, log: bytes, incarnation: int, seq: int, d
 
 def certify_head_key(identity: Signer, realm: str, key: bytes, not_before: int) -> HeadKey:
     """The relay identity key's statement that `key` signs heads from `not_before` (ms) on."""
-    return HeadKey(
-        key=key, not_before=not_before, signature=sign(identity, "head key", realm, key, not_before)
-    )
+    return HeadKey(key=key, not_before=not_before, signature=sign(identity, "head key", realm, key, not_before))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Source: docs/spec/login.md (document 001's signed nonce and timestamp, fix F2.1)
     L1 hello      C -> S   device | null, nc(32), versions
     L2 challenge  S -> C   ns(32), ts_S, version, server_id, identity key, chain_S,
                            Sign_S("login-s", SHA-256(L1), version, ns, ts_S, tls)
-    L3 login      C -> S   chain_C, ts_C, Sign_C("login-c", SHA-256(L1), SHA-256(L2), SHA-256(enc(chain_S)), ts_C, tls)
+    L3 login      C -> S   chain_C, ts_C, Sign_C("login-c", SHA-256(L1), SHA-256(L2), SHA-256(chain_S), ts_C, tls)
     L4 welcome    S -> C   connection id, incarnation, head key, realm head, mail count
 
 Invariants
