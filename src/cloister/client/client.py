@@ -1,0 +1,128 @@
+"""`Client`: the one interface to a profile, whichever process owns it.
+
+    async with Client.open("alice") as client:
+        room = await client.create_room("triad", suite="nonces", members=["bob", "carol"])
+        await client.send(room.id, "hello", wait=True)
+        async for event in client.events():
+            ...
+
+Source: docs/sdk.md. A profile belongs to one process at a time. `open` takes it if it is free and otherwise talks to
+its owner over the profile's Unix socket; callers see no difference.
+
+Invariants: every error is a CloisterError with `code`, sentence and hint; cancelling a call loses nothing, what was
+queued stays queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from cloister.client import api
+from cloister.errors import UsageError
+
+
+class Backend(Protocol):
+    """Who carries out commands: the agent in this process, or the one at the other end of the socket."""
+
+    async def execute(self, command: api.Command) -> Any:
+        """The command's result, or a CloisterError."""
+        ...
+
+    def events(self, since: int | None) -> AsyncIterator[api.Event]:
+        """Events with a cursor above `since` (None: only new ones), without end."""
+        ...
+
+
+class Client:
+    """A profile's rooms, messages and events."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, profile: str | Path, *, password: str | None = None) -> AsyncIterator[Client]:
+        """The profile of this name (or folder); `password` opens its vault when this process becomes the owner.
+
+        Raises UsageError (no_profile, wrong_password, loose_files, profile_in_use, not_owner).
+        """
+        from cloister.client.opening import open_backend
+
+        async with open_backend(profile, password) as backend:
+            yield cls(backend)
+
+    async def status(self) -> api.Status:
+        """How this device stands."""
+        result: api.Status = await self._backend.execute(api.GetStatus())
+        return result
+
+    async def rooms(self) -> list[api.RoomInfo]:
+        """All rooms, by title."""
+        result: list[api.RoomInfo] = await self._backend.execute(api.ListRooms())
+        return result
+
+    async def room(self, name: str) -> api.RoomInfo:
+        """The room with this id, id prefix (at least 4 digits) or title (with or without `#`); no_room otherwise."""
+        return find_room(await self.rooms(), name)
+
+    async def create_room(self, title: str, *, suite: str, members: Sequence[str]) -> api.RoomInfo:
+        """Make a room; it is pending until the members have agreed on a key."""
+        result: api.RoomInfo = await self._backend.execute(
+            api.CreateRoom(title=title, suite=suite, members=list(members))
+        )
+        return result
+
+    async def add(self, room: str, users: Sequence[str]) -> api.RoomInfo:
+        """Take users into a room."""
+        result: api.RoomInfo = await self._backend.execute(api.AddMembers(room=room, users=list(users)))
+        return result
+
+    async def remove(self, room: str, users: Sequence[str]) -> api.RoomInfo:
+        """Put users out of a room."""
+        result: api.RoomInfo = await self._backend.execute(api.RemoveMembers(room=room, users=list(users)))
+        return result
+
+    async def rekey(self, room: str) -> api.RoomInfo:
+        """Make a new key among the same members."""
+        result: api.RoomInfo = await self._backend.execute(api.RekeyRoom(room=room))
+        return result
+
+    async def send(self, room: str, text: str, *, wait: bool = False, timeout_ms: int = 0) -> api.Sent:
+        """Queue a text; with `wait`, until the relay has stored and signed it (UnavailableError("timeout"))."""
+        result: api.Sent = await self._backend.execute(api.Send(room=room, text=text, wait=wait, timeout=timeout_ms))
+        return result
+
+    async def history(self, room: str = "", *, since: str = "", limit: int = 100) -> list[api.MessageInfo]:
+        """The newest messages, oldest first."""
+        result: list[api.MessageInfo] = await self._backend.execute(api.History(room=room, since=since, limit=limit))
+        return result
+
+    async def users(self) -> list[api.UserInfo]:
+        """Everybody in the realm, by name."""
+        result: list[api.UserInfo] = await self._backend.execute(api.ListUsers())
+        return result
+
+    async def invite(self, *, uses: int, expires: int) -> str:
+        """A link for new people; its tag makes them known as joined with your link."""
+        result: str = await self._backend.execute(api.CreateInvite(uses=uses, expires=expires))
+        return result
+
+    def events(self, since: int | None = None) -> AsyncIterator[api.Event]:
+        """Events in order, without end; `since` is the cursor of the last one handled."""
+        return self._backend.events(since)
+
+
+def find_room(rooms: Sequence[api.RoomInfo], name: str) -> api.RoomInfo:
+    """The one room that `name` means; UsageError("no_room") for none, UsageError("usage") for several."""
+    plain = name.removeprefix("#")
+    found = [room for room in rooms if room.id == plain or room.title.removeprefix("#") == plain]
+    if not found and len(plain) >= 4:
+        found = [room for room in rooms if room.id.startswith(plain)]
+    if not found:
+        raise UsageError("no_room", plain)
+    if len(found) > 1:
+        raise UsageError("usage", f"{len(found)} rooms are called {plain}; use an id")
+    return found[0]
