@@ -1,0 +1,487 @@
+"""X.509: requests, leaves, the chain check and revocation lists.
+
+Source: RFC 5280, RFC 2986; docs/spec/identity.md ("Certificates"). The only pure module that may import
+`datetime`: X.509 speaks of dates, everything else of Cloister of milliseconds since the epoch.
+
+    root (ECDSA P-256, self-signed) -> intermediate (P-256, path length 0) -> leaf
+
+    Usage    key       keyUsage          name
+    DEVICE   Ed25519   digitalSignature  the device id
+    SIGN     RSA-3072  digitalSignature  the device id
+    ENCRYPT  RSA-3072  keyEncipherment   the device id      (K1: no RSA key has both usages)
+    RELAY    Ed25519   digitalSignature  cloister://REALM/relay
+
+Invariants
+- A leaf has an empty subject, one URI as its critical subjectAltName, clientAuth, one key usage, 90 days.
+- Path, signatures, dates and constraints are checked by the library's RFC 5280 verifier; what is ours to ask
+  (name, usage, kind of key, revocation) is asked here, each with a code of its own:
+  bad_cert, wrong_usage, wrong_name, expired, revoked, wrong_authority.
+- A request proves possession: it is signed by the key it is for. That is the one signature an RSA
+  encryption key ever makes.
+Left out: other authority modes, OCSP, name constraints, changing the root or the intermediate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from cloister.codec.cbor import Fields, enc
+from cloister.errors import PeerError
+from cloister.identity.credential import realm_name
+from cloister.identity.keys import DeviceKeys, key_hash
+from cloister.primitives.rsa import BITS, RsaDecryptKey, RsaSigningKey
+from cloister.primitives.signature import SigningKey
+
+LEAF_DAYS: Final = 90
+RENEW_DAYS: Final = 60
+"""Age at which a leaf is renewed."""
+AUTHORITY_DAYS: Final = 3652
+CRL_DAYS: Final = 30
+MAX_CERTIFICATE: Final = 2048
+"""Bytes of the largest certificate or request that is read."""
+MAX_CRL: Final = 2**18
+DAY_MS: Final = 86_400_000
+_BACKDATE: Final = timedelta(minutes=5)
+"""Leaves begin a little earlier, so that a client whose clock is two minutes slow accepts a fresh one."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+_Private = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+_Spoiled = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+
+
+class Usage(Enum):
+    """What a leaf's key is for."""
+
+    DEVICE = "device"
+    SIGN = "sign"
+    ENCRYPT = "encrypt"
+    RELAY = "relay"
+
+    @property
+    def is_rsa(self) -> bool:
+        """Whether the key is RSA-3072; else it is Ed25519."""
+        return self in (Usage.SIGN, Usage.ENCRYPT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequest:
+    """A request whose signature has been checked: who asks (a URI), for which key (DER SPKI) and use."""
+
+    der: bytes
+    subject: str
+    usage: Usage
+    spki: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedCertificate:
+    """A leaf that stood the whole check. Times are milliseconds since the epoch."""
+
+    der: bytes
+    subject: str
+    usage: Usage
+    spki: bytes
+    serial: int
+    not_before: int
+    not_after: int
+
+    @property
+    def spki_hash(self) -> bytes:
+        """SHA-256 of the SPKI, as in a manifest's row."""
+        return key_hash(self.spki)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationList:
+    """A CRL whose signature has been checked: its number, its time (ms) and the revoked serial numbers."""
+
+    number: int
+    issued: int
+    serials: frozenset[int]
+
+
+def _date(at_ms: int) -> datetime:
+    try:
+        return (_EPOCH + timedelta(milliseconds=at_ms)).replace(microsecond=0)
+    except OverflowError as error:
+        raise PeerError("bad_encoding", "a time outside the calendar") from error
+
+
+def _ms(date: datetime) -> int:
+    return (date - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _der_spki(key: ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _key_usage(usage: Usage) -> x509.KeyUsage:
+    return _bits(digital_signature=usage is not Usage.ENCRYPT, key_encipherment=usage is Usage.ENCRYPT)
+
+
+def _bits(
+    *,
+    digital_signature: bool = False,
+    key_encipherment: bool = False,
+    authority: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+def build_request(key: SigningKey | RsaSigningKey | RsaDecryptKey, subject: str, usage: Usage) -> bytes:
+    """A PKCS#10 request (DER) for `key`, signed by it, naming `subject` (a URI)."""
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(subject)]), critical=True)
+        .add_extension(_key_usage(usage), critical=True)
+    )
+    if isinstance(key, SigningKey):
+        request = builder.sign(ed25519.Ed25519PrivateKey.from_private_bytes(key.private_bytes()), None)
+    else:
+        private = serialization.load_der_private_key(key.private_bytes(), None, unsafe_skip_rsa_key_validation=True)
+        if not isinstance(private, rsa.RSAPrivateKey):
+            raise TypeError("an RSA key encodes as an RSA key")
+        request = builder.sign(private, hashes.SHA256(), rsa_padding=_PSS)
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+DEVICE_USAGES: Final = (Usage.DEVICE, Usage.SIGN, Usage.ENCRYPT)
+"""The order of a device's requests, certificates and hashes; a device without RSA has only the first."""
+
+
+def build_requests(keys: DeviceKeys, device_id: str) -> tuple[bytes, ...]:
+    """The requests of a device in the order of DEVICE_USAGES: one, or three with RSA."""
+    requests = [build_request(keys.device, device_id, Usage.DEVICE)]
+    if keys.rsa_sign is not None and keys.rsa_decrypt is not None:
+        requests.append(build_request(keys.rsa_sign, device_id, Usage.SIGN))
+        requests.append(build_request(keys.rsa_decrypt, device_id, Usage.ENCRYPT))
+    return tuple(requests)
+
+
+def read_request(der: bytes, usage: Usage) -> CertificateRequest:
+    """The request for `usage` in `der` (at most 2,048 bytes), its signature checked; bad_cert or wrong_usage."""
+    if len(der) > MAX_CERTIFICATE:
+        raise PeerError("bad_cert", "a request is too large")
+    try:
+        request = x509.load_der_x509_csr(der)
+        if not request.is_signature_valid:
+            raise PeerError("bad_cert", "a request is not signed by its key")
+        extensions = request.extensions
+        key = request.public_key()
+        fits = _fits(key, extensions, usage)
+        subject = _subject(extensions)
+    except _Spoiled as error:
+        raise PeerError("bad_cert", "not a certificate request") from error
+    if len(extensions) != 2 or len(request.subject):
+        raise PeerError("bad_cert", "a request of an unknown form")
+    if not fits:
+        raise PeerError("wrong_usage", "a request")
+    return CertificateRequest(der=der, subject=subject, usage=usage, spki=_spki(key))
+
+
+def _spki(key: object) -> bytes:
+    if isinstance(key, ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        return _der_spki(key)
+    raise PeerError("bad_cert", "a key of an unknown kind")
+
+
+def _subject(extensions: x509.Extensions) -> str:
+    """The one URI that names the subject; PeerError("bad_cert") for none, several or another kind of name."""
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise PeerError("bad_cert", "no subjectAltName") from error
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(names) != 1 or len(uris) != 1:
+        raise PeerError("bad_cert", "not one URI as subjectAltName")
+    return uris[0]
+
+
+def _fits(key: object, extensions: x509.Extensions, usage: Usage) -> bool:
+    """Whether kind of key and keyUsage are those of `usage`."""
+    if isinstance(key, rsa.RSAPublicKey):
+        fits = usage.is_rsa and key.key_size == BITS and key.public_numbers().e == 65537
+    else:
+        fits = not usage.is_rsa and isinstance(key, ed25519.Ed25519PublicKey)
+    try:
+        return fits and extensions.get_extension_for_class(x509.KeyUsage).value == _key_usage(usage)
+    except x509.ExtensionNotFound:
+        return False
+
+
+# --- issuing ----------------------------------------------------------------------------------------------
+
+
+def _ec_private(key: SigningKey) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(key.private_bytes(), "big"), ec.SECP256R1())
+
+
+def _authority_name(realm: str, role: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, realm_name(realm)),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Cloister {role}"),
+        ]
+    )
+
+
+def issue_root(realm: str, key: SigningKey, serial: int, now: int) -> bytes:
+    """The self-signed root (DER) of a P-256 key; ten years."""
+    return _issue_authority(realm, "root", key, (realm, "root", key), serial, now, path_length=1)
+
+
+def issue_intermediate(realm: str, key: SigningKey, root_key: SigningKey, serial: int, now: int) -> bytes:
+    """The intermediate (DER) of a P-256 key, signed by the root; ten years, path length 0."""
+    return _issue_authority(realm, "issuing", key, (realm, "root", root_key), serial, now, path_length=0)
+
+
+def _issue_authority(
+    realm: str,
+    role: str,
+    key: SigningKey,
+    issuer: tuple[str, str, SigningKey],
+    serial: int,
+    now: int,
+    *,
+    path_length: int,
+) -> bytes:
+    public = _ec_private(key).public_key()
+    issuer_key = _ec_private(issuer[2])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_authority_name(realm, role))
+        .issuer_name(_authority_name(issuer[0], issuer[1]))
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(_date(now) - _BACKDATE)
+        .not_valid_after(_date(now) + timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_bits(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def issue_leaf(request: CertificateRequest, intermediate: bytes, key: SigningKey, serial: int, now: int) -> bytes:
+    """The leaf (DER) that answers `request`, signed by the intermediate's `key`; 90 days from `now` (ms)."""
+    issuer = x509.load_der_x509_certificate(intermediate)
+    issuer_key = _ec_private(key)
+    public = x509.load_der_x509_csr(request.der).public_key()
+    begin = _date(now)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(begin - _BACKDATE)
+        .not_valid_after(begin + timedelta(days=LEAF_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(request.usage), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(request.subject)]), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def issue_crl(intermediate: bytes, key: SigningKey, number: int, revoked: Sequence[tuple[int, int]], now: int) -> bytes:
+    """A revocation list (DER) of (serial, time in ms), signed by the intermediate's `key`; 30 days."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.load_der_x509_certificate(intermediate).subject)
+        .last_update(_date(now))
+        .next_update(_date(now) + timedelta(days=CRL_DAYS))
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(_ec_private(key).public_key()), critical=False
+        )
+    )
+    for serial, at in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_date(at)).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(_ec_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+# --- checking ---------------------------------------------------------------------------------------------
+
+
+def _load(der: bytes) -> x509.Certificate:
+    if len(der) > MAX_CERTIFICATE:
+        raise PeerError("bad_cert", "a certificate is too large")
+    try:
+        return x509.load_der_x509_certificate(der)
+    except _Spoiled as error:
+        raise PeerError("bad_cert", "not a certificate") from error
+
+
+def _load_authority(der: bytes, issuer: x509.Certificate | None) -> x509.Certificate:
+    """A P-256 authority certificate that `issuer` (or itself) has signed."""
+    certificate = _load(der)
+    try:
+        key = certificate.public_key()
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        certificate.verify_directly_issued_by(issuer or certificate)
+    except x509.ExtensionNotFound as error:
+        raise PeerError("bad_cert", "not the certificate of an authority") from error
+    except Exception as error:  # InvalidSignature, ValueError, TypeError: it is not from there
+        raise PeerError("wrong_authority") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1" or not constraints.ca:
+        raise PeerError("bad_cert", "not the certificate of an authority on P-256")
+    return certificate
+
+
+class Authorities:
+    """A realm's root and intermediate, parsed and checked once, ready to check many leaves."""
+
+    __slots__ = ("_intermediate", "_root", "_store", "intermediate", "root")
+
+    def __init__(self, root: bytes, intermediate: bytes) -> None:
+        self.root = root
+        self.intermediate = intermediate
+        self._root = _load_authority(root, None)
+        self._intermediate = _load_authority(intermediate, self._root)
+        self._store = verification.Store([self._root])
+
+    @property
+    def root_hash(self) -> bytes:
+        """The root's SPKI hash, as in an invite link; 32 bytes."""
+        return key_hash(_spki(self._root.public_key()))
+
+    @property
+    def realm(self) -> str:
+        """The realm's name as the root bears it."""
+        names = self._root.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        return str(names[0].value) if names else ""
+
+    @property
+    def chain(self) -> tuple[bytes, bytes]:
+        """What follows a leaf in a chain: intermediate and root."""
+        return self.intermediate, self.root
+
+    def verify(
+        self, der: bytes, at: int, expected: str, usage: Usage, revoked: Collection[int] = ()
+    ) -> VerifiedCertificate:
+        """The leaf, checked for time `at` (ms), name, usage, revoked serials and issuer; see the module."""
+        leaf = _load(der)
+        try:
+            extensions = leaf.extensions
+            key = leaf.public_key()
+            subject = _subject(extensions)
+            fits = _fits(key, extensions, usage)
+            serial = leaf.serial_number
+        except _Spoiled as error:
+            raise PeerError("bad_cert", "not a certificate of ours") from error
+        if not fits:
+            raise PeerError("wrong_usage")
+        if subject != expected:
+            raise PeerError("wrong_name")
+        self._dates(leaf, at)
+        self._issued(leaf, at)
+        if serial in revoked:
+            raise PeerError("revoked", "its certificate is on the realm's revocation list")
+        return VerifiedCertificate(
+            der=der,
+            subject=subject,
+            usage=usage,
+            spki=_spki(key),
+            serial=serial,
+            not_before=_ms(leaf.not_valid_before_utc),
+            not_after=_ms(leaf.not_valid_after_utc),
+        )
+
+    def _dates(self, leaf: x509.Certificate, at: int) -> None:
+        if at < _ms(leaf.not_valid_before_utc):
+            raise PeerError("bad_cert", "a certificate is not valid yet")
+        if at > min(_ms(leaf.not_valid_after_utc), _ms(self._intermediate.not_valid_after_utc)):
+            raise PeerError("expired")
+
+    def _issued(self, leaf: x509.Certificate, at: int) -> None:
+        verifier = verification.PolicyBuilder().store(self._store).time(_date(at)).build_client_verifier()
+        try:
+            verifier.verify(leaf, [self._intermediate])
+        except (verification.VerificationError, *_Spoiled) as error:
+            raise PeerError("wrong_authority") from error
+
+    def verify_crl(self, der: bytes) -> RevocationList:
+        """The list, its issuer and signature checked; bad_cert or wrong_authority otherwise."""
+        if len(der) > MAX_CRL:
+            raise PeerError("bad_cert", "a revocation list is too large")
+        try:
+            crl = x509.load_der_x509_crl(der)
+            number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            serials = frozenset(entry.serial_number for entry in crl)
+            issued = _ms(crl.last_update_utc)
+        except (x509.ExtensionNotFound, *_Spoiled) as error:
+            raise PeerError("bad_cert", "not a revocation list") from error
+        key = self._intermediate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):
+            raise PeerError("wrong_authority", "a revocation list")
+        return RevocationList(number=number, issued=issued, serials=serials)
+
+
+def verify_chain(
+    chain: Sequence[bytes],
+    root: bytes,
+    at: int,
+    expected: str,
+    usage: Usage,
+    *,
+    revoked: Collection[int] = (),
+) -> VerifiedCertificate:
+    """Check a whole chain (DER): leaf, intermediate, root.
+
+    `root` is the pinned root certificate, which the chain may leave out, or its SPKI hash of 32 bytes.
+    PeerError with one of the codes of the module's docstring.
+    """
+    if len(chain) == 2 and len(root) != 32:
+        chain = (*chain, root)
+    if len(chain) != 3:
+        raise PeerError("bad_cert", "a chain is leaf, intermediate and root")
+    authorities = Authorities(chain[2], chain[1])
+    if root not in (authorities.root_hash, chain[2]):
+        raise PeerError("wrong_authority", "another root")
+    return authorities.verify(chain[0], at, expected, usage, revoked)
+
+
+def encode_chain(chain: Sequence[bytes]) -> bytes:
+    """A chain as one byte string: enc(leaf, intermediate, root)."""
+    return enc(*chain)
+
+
+def decode_chain(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Leaf, intermediate, root; PeerError("bad_encoding") unless there are exactly these."""
+    fields = Fields.decode(data, "chain")
+    chain = tuple(fields.octets(name, most=MAX_CERTIFICATE) for name in ("leaf", "intermediate", "root"))
+    fields.end()
+    return chain[0], chain[1], chain[2]
