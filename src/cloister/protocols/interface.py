@@ -4,7 +4,8 @@ Source: docs/spec/suites.md; the six walk-throughs in docs/walkthroughs.md run a
 
 Invariants
 - No clock, no I/O: `now` (milliseconds since 1970) and `rng` are arguments; results are effects.
-- State changes only by `receive`, `answer` and `wake`. One's own commit is applied when it comes back in the log.
+- A room moves (epochs, members, policy) only by `receive`: one's own commit is applied when it comes back in the log.
+  `change`, `answer` and `wake` begin and end runs and orders, `seal` moves the own sending chain.
 - `Put` and `Drop` are the only persistence: small keyed items, written in the transaction that also holds
   the outbox and the delivered messages, before anything is sent. `restore` builds the session from them.
 - Nothing stored re-derives an old key.
@@ -14,7 +15,15 @@ How a driver uses it
 - An envelope that names a realm log longer than the directory's comes back as `Need("realm", ...)` alone: fetch
   the log that far and give the same envelope again, before any later one of that channel.
 - Bodies in `Commit.sealed`, `OpenRun.sealed` and `Direct` are plain; the driver seals each to its device's mailbox.
-- A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`.
+- A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`, entries given in log order from the first.
+  One's own entries are given too: a run is agreed when all confirms stand in its log, the own one among them.
+- `join` raises `Behind` where `receive` answers with `Need`: fetch, then call again with the same invitation.
+- After `restore` call `wake` once: it gives the next `Wake`. A driver that restores a backup (not its own live store) first
+  puts the item READ_ONLY_ITEM (empty value): the session then seals nothing until a new epoch begins, and drops the item.
+- After each `EpochChanged` compare intents with `view.roster` and `view.pending_changes`; ask again for what is in neither.
+- `EpochChanged` with state `pending` and an `access_token`: the key stands, its commit is awaited; present the token to see it.
+- `view.joined_at` is the head that the inviter vouched for: the first entries of the room's log must join it (`bad_head`).
+- NotReady(FROZEN, missing) from `seal`: `missing` are revoked devices to `Remove` first, or members that a run waits for.
 
 Left out: devices of a user, verification marks, retries of intents. They are the engine's.
 """
@@ -26,7 +35,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Literal, Protocol
 
-from cloister.errors import UsageError
+from cloister.errors import UnavailableError, UsageError
 from cloister.identity.keys import DeviceKeys
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
@@ -41,6 +50,9 @@ EntryId = bytes
 """16 random bytes, made by the sender; unique in its log."""
 Roster = tuple[DeviceId, ...]
 """Devices of an epoch, sorted."""
+
+READ_ONLY_ITEM = b"read-only"
+"""Key of the item that marks a session restored from a backup."""
 
 NO_EPOCH = bytes(32)
 """What a room's `create` is posted against: the token hash of no epoch."""
@@ -122,6 +134,8 @@ class Envelope:
     payload: bytes
     entry_id: EntryId = b""
     seq: int = 0
+    hash: bytes = b""
+    """The entry's place in the hash chain, 32 bytes."""
     token_hash: bytes = b""
     next_token_hash: bytes | None = None
     attachments: bytes = b""
@@ -436,6 +450,7 @@ class SessionView:
     missing: Roster = ()
     parked: Roster = ()
     key_check: str = ""
+    joined_at: SignedHead | None = None
     pending_changes: tuple[Change, ...] = ()
     """What the open run or standing order would change."""
 
@@ -449,6 +464,16 @@ class NotReady(UsageError):
         self.state = state
         self.missing = missing
         super().__init__("not_ready", f"{state}, waiting for {len(missing)}" if missing else str(state))
+
+
+class Behind(UnavailableError):
+    """This cannot be judged yet: `need` names what to fetch before the same call is made again."""
+
+    default = "not_ready"
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
+        super().__init__("not_ready", f"needs {need.what} first")
 
 
 class Session(Protocol):
@@ -468,7 +493,7 @@ class Session(Protocol):
         ...
 
     def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
-        """What a person or the engine answers to `Ask` and `Need`."""
+        """What a person or the engine answers to `Ask` and `Need`; `run-refused` (value: run id) when a relay refuses a run."""
         ...
 
     def wake(self, now: int, rng: Rng) -> Effects:
@@ -501,7 +526,7 @@ class Suite(Protocol):
         ...
 
     def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
-        """Enter by what came to the mailbox; PeerError when it is not acceptable."""
+        """Enter by what came to the mailbox; PeerError when it is not acceptable, Behind when it cannot be judged yet."""
         ...
 
     def rejoin(self, me: Me, group_info: bytes, now: int, rng: Rng) -> tuple[Session, Effects]:
