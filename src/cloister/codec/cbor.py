@@ -61,8 +61,8 @@ _REFUSE: Final = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 def encode(value: object) -> bytes:
     """The one encoding of `value`; UsageError for what strict CBOR cannot hold."""
-    _check(value, UsageError("usage", "this value has no strict CBOR form"), maps=True)
-    return cbor2.dumps(value, canonical=True)
+    has_map = _check(value, UsageError("usage", "this value has no strict CBOR form"), maps=True)
+    return _dump(value, has_map=has_map)
 
 
 def enc(*items: object) -> bytes:
@@ -88,14 +88,15 @@ def decode(data: bytes, *, maps: bool = False) -> Any:
         raise
     except Exception as error:  # the library raises its own errors, and ValueError or TypeError from within
         raise PeerError("bad_encoding", "not CBOR") from error
-    _check(value, PeerError("bad_encoding", "a type that is not allowed"), maps=maps)
-    if cbor2.dumps(value, canonical=True) != data:
+    has_map = _check(value, PeerError("bad_encoding", "a type that is not allowed"), maps=maps)
+    if _dump(value, has_map=has_map) != data:
         raise PeerError("bad_encoding", "not the deterministic encoding")
     return value
 
 
-def _check(value: object, error: Exception, *, maps: bool) -> None:
-    """Raise `error` unless `value` consists of allowed types only."""
+def _check(value: object, error: Exception, *, maps: bool) -> bool:
+    """Raise `error` unless `value` consists of allowed types only; whether a map is among them."""
+    has_map = False
     todo: list[object] = [value]
     while todo:
         item = todo.pop()
@@ -107,10 +108,28 @@ def _check(value: object, error: Exception, *, maps: bool) -> None:
         elif isinstance(item, (list, tuple)):
             todo.extend(item)
         elif isinstance(item, dict) and maps:
+            if not all(isinstance(key, (int, str, bytes)) and not isinstance(key, bool) for key in item):
+                raise error
+            has_map = True
             todo.extend(item.values())
             todo.extend(item.keys())
         else:
             raise error
+    return has_map
+
+
+def _dump(value: object, *, has_map: bool) -> bytes:
+    """The encoding of checked values: shortest heads, map keys in bytewise order (RFC 8949 section 4.2.1)."""
+    return cbor2.dumps(_ordered(value) if has_map else value)
+
+
+def _ordered(value: object) -> object:
+    """`value` with every map's keys in order: the library's own is that of RFC 7049, by length first."""
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value, key=cbor2.dumps)}
+    return value
 
 
 class Fields:
