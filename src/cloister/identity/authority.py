@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UsageError
 from cloister.identity.certificate import (
+    DAY_MS,
     DEVICE_USAGES,
+    LEAF_DAYS,
     MAX_CERTIFICATE,
     Authorities,
     CertificateRequest,
@@ -112,14 +114,13 @@ class Authority:
         rows = self.show(device_id)
         if not rows:
             raise UsageError("no_user", "no certificate was issued to this device")
-        self._issued = [
-            replace(row, revoked=now) if row.subject == device_id and not row.revoked else row for row in self._issued
-        ]
+        self._issued[device_id] = tuple(row if row.revoked else replace(row, revoked=now) for row in rows)
         return sum(not row.revoked for row in rows)
 
     def crl(self, now: int) -> bytes:
-        """A new revocation list (DER), numbered one higher than the last."""
-        revoked = [(row.serial, row.revoked) for row in self.list() if row.revoked]
+        """A new revocation list (DER), numbered one higher than the last; leaves that have ended are left out."""
+        live = now - (LEAF_DAYS + 1) * DAY_MS
+        revoked = [(row.serial, row.revoked) for row in self.list() if row.revoked and row.issued > live]
         crl = issue_crl(self.authorities.intermediate, self._intermediate_key, self._crl_number + 1, revoked, now)
         self._crl_number += 1
         return crl
