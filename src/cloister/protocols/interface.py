@@ -15,15 +15,17 @@ How a driver uses it
 - An envelope that names a realm log longer than the directory's comes back as `Need("realm", ...)` alone: fetch
   the log that far and give the same envelope again, before any later one of that channel.
 - Bodies in `Commit.sealed`, `OpenRun.sealed` and `Direct` are plain; the driver seals each to its device's mailbox.
-- A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`, entries given in log order from the first.
-  One's own entries are given too: a run is agreed when all confirms stand in its log, the own one among them.
+- A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`, entries given from the first in order,
+  one's own too: a run is agreed when all confirms stand in its log, the own one among them.
 - `join` raises `Behind` where `receive` answers with `Need`: fetch, then call again with the same invitation.
-- After `restore` call `wake` once: it gives the next `Wake`. A driver that restores a backup (not its own live store) first
-  puts the item READ_ONLY_ITEM (empty value): the session then seals nothing until a new epoch begins, and drops the item.
-- After each `EpochChanged` compare intents with `view.roster` and `view.pending_changes`; ask again for what is in neither.
-- `EpochChanged` with state `pending` and an `access_token`: the key stands, its commit is awaited; present the token to see it.
-- `view.joined_at` is the head that the inviter vouched for: the first entries of the room's log must join it (`bad_head`).
-- NotReady(FROZEN, missing) from `seal`: `missing` are revoked devices to `Remove` first, or members that a run waits for.
+- After `restore` call `wake` once: it gives the next `Wake`. A driver that restores a backup (not its own live store)
+  puts READ_ONLY_ITEM (empty value) first: the session seals nothing until a new epoch begins, which drops the item.
+- After each `EpochChanged` compare intents with `view.roster` and `view.pending_changes`; ask again for what is in
+  neither.
+- `EpochChanged` with state `pending` and an `access_token`: the key stands and its commit is awaited; present the token
+  to see it.
+- `view.joined_at` is the head that the inviter vouched for; the room's log must join it (`bad_head`).
+- NotReady(FROZEN, missing) from `seal`: `missing` are revoked devices to `Remove` first, or members a run waits for.
 
 Left out: devices of a user, verification marks, retries of intents. They are the engine's.
 """
@@ -493,7 +495,10 @@ class Session(Protocol):
         ...
 
     def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
-        """What a person or the engine answers to `Ask` and `Need`; `run-refused` (value: run id) when a relay refuses a run."""
+        """What a person or the engine answers to `Ask` and `Need`.
+
+        `run-refused` (value: the run id) says that the relay did not open a run.
+        """
         ...
 
     def wake(self, now: int, rng: Rng) -> Effects:
@@ -526,7 +531,7 @@ class Suite(Protocol):
         ...
 
     def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
-        """Enter by what came to the mailbox; PeerError when it is not acceptable, Behind when it cannot be judged yet."""
+        """Enter by what came to the mailbox; PeerError when it is not acceptable, Behind when it is too early."""
         ...
 
     def rejoin(self, me: Me, group_info: bytes, now: int, rng: Rng) -> tuple[Session, Effects]:
