@@ -1,242 +1,59 @@
-"""What can be asked of a profile's owner, and what it reports: commands, results and events as typed values.
-
-Source: docs/spec/client-api.md (generated). The same values serve the `Client` in the owner's process and, as JSON
-lines over the Unix socket, a second process. Additive only: fields are never renamed or removed.
-
-Invariants
-- No field holds a secret. Text that a peer wrote is passed as it was received; surfaces use `safe_text`.
-- Times are milliseconds since 1970; ids are lower-case hex; users are plain names, devices full device ids.
-"""
-
-from __future__ import annotations
-
-from enum import StrEnum
-
-from msgspec import Struct
-
-
-class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all values of this interface."""
-
-
-# --- results ------------------------------------------------------------------------------------------------
-
-
-class SendState(StrEnum):
-    """Where one's own message stands."""
-
-    QUEUED = "queued"
-    """Stored here; it goes out as soon as the room and the relay allow."""
-    SENT = "sent"
-    """Stored and signed by the relay."""
-    FAILED = "failed"
-    """Refused for good; `code` says why."""
-
-
-class Member(Value, frozen=True):
-    """A device in a room."""
-
-    user: str
-    device: str
-
-
-class RoomInfo(Value, frozen=True):
-    """A room as this device has it. `state`: pending, ready, frozen, read-only, removed."""
-
-    id: str
-    title: str
-    suite: str
-    state: str
-    epoch: int
-    members: list[Member]
-    owners: list[str]
-    missing: list[str] = []
-    """Devices whose answer is awaited."""
-    parked: list[str] = []
-    key_check: str = ""
-    entries: int = 0
-    """Entries of the room's log that were verified."""
-    head: str = ""
-    """Hash of the newest verified entry."""
-    alarms: list[str] = []
-    """Codes of what the relay was caught at in this room."""
-
-
-class MessageInfo(Value, frozen=True):
-    """A shown message."""
-
-    id: str
-    room: str
-    room_title: str
-    sender: str
-    device: str
-    verified: bool
-    text: str
-    time: int
-    seq: int
-    own: bool = False
-    state: SendState = SendState.SENT
-
-
-class Sent(Value, frozen=True):
-    """What became of `Send`: the message's id and state."""
-
-    id: str
-    room: str
-    state: SendState
-    seq: int = 0
-    code: str = ""
-
-
-class UserInfo(Value, frozen=True):
-    """A user of the realm. `how` tells why the identity key is trusted: own, link, log."""
-
-    name: str
-    devices: list[str]
-    safety_number: str
-    how: str
-
-
-class Status(Value, frozen=True):
-    """How this device stands. `relay`: online, connecting, offline."""
-
-    user: str
-    device: str
-    realm: str
-    relay: str
-    address: str
-    realm_size: int
-    realm_head: str
-    rooms: int
-    queued: int
-    last_error: str = ""
-
-
-# --- commands -----------------------------------------------------------------------------------------------
-
-
-class GetStatus(Value, frozen=True, tag="status"):
-    """-> Status"""
-
-
-class ListRooms(Value, frozen=True, tag="rooms"):
-    """-> list[RoomInfo]"""
-
-
-class CreateRoom(Value, frozen=True, tag="create_room"):
-    """Make a room with all devices of these users -> RoomInfo (pending until the key is agreed)."""
-
-    title: str
-    suite: str
-    members: list[str]
-
-
-class AddMembers(Value, frozen=True, tag="add"):
-    """Take users in -> RoomInfo"""
-
-    room: str
-    users: list[str]
-
-
-class RemoveMembers(Value, frozen=True, tag="remove"):
-    """Put users out -> RoomInfo"""
-
-    room: str
-    users: list[str]
-
-
-class RekeyRoom(Value, frozen=True, tag="rekey"):
-    """Make a new key among the same members -> RoomInfo"""
-
-    room: str
-
-
-class Send(Value, frozen=True, tag="send"):
-    """Send a text -> Sent (queued, or sent when `wait`; `timeout` in ms, 0 = as long as it takes)."""
-
-    room: str
-    text: str
-    wait: bool = False
-    timeout: int = 0
-
-
-class History(Value, frozen=True, tag="history"):
-    """The newest `limit` messages of a room (all rooms: empty) after message id `since` -> list[MessageInfo]"""
-
-    room: str = ""
-    since: str = ""
-    limit: int = 100
-
-
-class ListUsers(Value, frozen=True, tag="users"):
-    """-> list[UserInfo]"""
-
-
-class CreateInvite(Value, frozen=True, tag="invite"):
-    """Make a link that lets `uses` people into the realm until `expires` (ms) -> str"""
-
-    uses: int
-    expires: int
-
-
-Command = (
-    GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | RekeyRoom
-    | Send | History | ListUsers | CreateInvite
-)  # fmt: skip
-Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | str
-
-
-# --- events -------------------------------------------------------------------------------------------------
-
-
-class MessageReceived(Value, frozen=True, tag="message"):
-    """A message was shown (one's own too, when it has come back signed); `cursor` orders all events."""
-
-    cursor: int
-    message: MessageInfo
-
-
-class RoomChanged(Value, frozen=True, tag="room"):
-    """A room's members, key or state moved; `what` is a line for people."""
-
-    cursor: int
-    room: RoomInfo
-    what: str
-
-
-class SendChanged(Value, frozen=True, tag="sent"):
-    """One's own message changed its state."""
-
-    cursor: int
-    sent: Sent
-
-
-class ConnectionChanged(Value, frozen=True, tag="connection"):
-    """The connection to the relay: online, connecting, offline; `code` says why it ended."""
-
-    cursor: int
-    state: str
-    code: str = ""
-
-
-class Alarm(Value, frozen=True, tag="alarm"):
-    """The relay or a member broke a rule: `code` of the registry; `proof` is a fork proof in hex, or empty."""
-
-    cursor: int
-    code: str
-    room: str = ""
-    peer: str = ""
-    detail: str = ""
-    proof: str = ""
-
-
-class UserJoined(Value, frozen=True, tag="user"):
-    """Somebody entered the realm; `how` as in UserInfo, `alarm` when a link's tag was wrong."""
-
-    cursor: int
-    name: str
-    how: str
-    alarm: bool = False
-
-
-Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | UserJoined
+"""The commands, results and events of a profile, for apps and bots; defined in `cloister.engine.values`."""
+
+from cloister.engine.values import (
+    AddMembers,
+    Alarm,
+    Command,
+    ConnectionChanged,
+    CreateInvite,
+    CreateRoom,
+    Event,
+    GetStatus,
+    History,
+    ListRooms,
+    ListUsers,
+    Member,
+    MessageInfo,
+    MessageReceived,
+    RekeyRoom,
+    RemoveMembers,
+    Result,
+    RoomChanged,
+    RoomInfo,
+    Send,
+    SendChanged,
+    SendState,
+    Sent,
+    Status,
+    UserInfo,
+    UserJoined,
+)
+
+__all__ = [
+    "AddMembers",
+    "Alarm",
+    "Command",
+    "ConnectionChanged",
+    "CreateInvite",
+    "CreateRoom",
+    "Event",
+    "GetStatus",
+    "History",
+    "ListRooms",
+    "ListUsers",
+    "Member",
+    "MessageInfo",
+    "MessageReceived",
+    "RekeyRoom",
+    "RemoveMembers",
+    "Result",
+    "RoomChanged",
+    "RoomInfo",
+    "Send",
+    "SendChanged",
+    "SendState",
+    "Sent",
+    "Status",
+    "UserInfo",
+    "UserJoined",
+]
