@@ -23,12 +23,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
-from cloister.primitives.labelled import Signer, hash_of, sign, verify
+from cloister.primitives.labelled import Signer, labelled, sign, verify
 from cloister.primitives.signature import VerifyKey
 from cloister.wire.frames import Entry, Head, HeadKey, Stub
 
@@ -63,22 +64,62 @@ def stub_of(entry: Entry) -> Stub:
 
 def entry_hash(realm: str, log: bytes, incarnation: int, prev: bytes, entry: Entry | Stub) -> bytes:
     """The hash of an entry that follows the one with hash `prev`; 32 bytes."""
-    stub = stub_of(entry) if isinstance(entry, Entry) else entry
-    return hash_of(
-        "log",
-        realm,
-        log,
-        incarnation,
-        stub.seq,
-        prev,
-        stub.kind,
-        stub.flags,
-        stub.epoch,
-        stub.token_hash,
-        stub.entry_id,
-        stub.payload_hash,
-        stub.attachments_hash,
-        stub.ts_ms,
+    return link_hash(chain_prefix(realm, log, incarnation), prev, stub_of(entry) if isinstance(entry, Entry) else entry)
+
+
+@lru_cache(maxsize=1024)
+def chain_prefix(realm: str, log: bytes, incarnation: int) -> bytes:
+    """What the hashed strings of one log have in common: label, array, realm, log, incarnation."""
+    whole = labelled("log", realm, log, incarnation, *[0] * _LINK_ITEMS)
+    return whole[: len(whole) - _LINK_ITEMS]
+
+
+_LINK_ITEMS: Final = 10
+_SHORT: Final = [bytes([value]) for value in range(24)]
+_SHORT_TEXT: Final = [b"%c" % (0x60 + size) if size < 24 else b"\x78%c" % size for size in range(256)]
+
+
+def _uint(value: int) -> bytes:
+    """The deterministic CBOR of an unsigned integer."""
+    if value < 24:
+        return _SHORT[value]
+    if value < 0x100:
+        return b"\x18" + value.to_bytes(1, "big")
+    if value < 0x10000:
+        return b"\x19" + value.to_bytes(2, "big")
+    if value < 0x100000000:
+        return b"\x1a" + value.to_bytes(4, "big")
+    return b"\x1b" + value.to_bytes(8, "big")
+
+
+def link_hash(prefix: bytes, prev: bytes, stub: Stub) -> bytes:
+    """`entry_hash` without the general encoder, at a fifth of its cost: relay and catch-up hash every entry.
+
+    `prefix` is `chain_prefix`; a test compares both ways over random entries.
+    """
+    kind = stub.kind.encode()
+    return sha256(
+        b"".join(
+            (
+                prefix,
+                _uint(stub.seq),
+                b"X ",
+                prev,
+                _SHORT_TEXT[len(kind)],
+                kind,
+                _uint(stub.flags),
+                _uint(stub.epoch),
+                b"X ",
+                stub.token_hash,
+                b"P",
+                stub.entry_id,
+                b"X ",
+                stub.payload_hash,
+                b"X ",
+                stub.attachments_hash,
+                _uint(stub.ts_ms),
+            )
+        )
     )
 
 
