@@ -63,12 +63,12 @@ def challenge(
 
 
 def check_challenge(first: Hello, second: Challenge, pin: bytes, tls: bytes, now: int) -> VerifyKey:
-    """The client's checks of L2; gives the relay's identity key. `pin` is the SHA-256 of that key."""
-    if sha256(second.identity_key) != pin:  # LOGIN-02; both values are public
+    """The client's checks of L2; gives the relay's identity key. `pin` is its SPKI hash (32 bytes)."""
+    key = VerifyKey("ed25519", second.identity_key)
+    if sha256(key.spki()) != pin:  # LOGIN-02; both values are public
         raise PeerError("wrong_realm", "the relay's identity key is not the pinned one")
     if second.version not in first.versions:
         raise PeerError("bad_encoding", "a version that was not offered")
-    key = VerifyKey("ed25519", second.identity_key)
     verify(  # LOGIN-01
         key, second.signature, "login-s", digest(first), second.version, second.nonce, second.ts_ms, tls
     )
