@@ -216,6 +216,11 @@ class Fields:
         """A nested array as a reader of its own."""
         return Fields(self.any(name), f"{self._what}.{name}")
 
+    @property
+    def done(self) -> bool:
+        """Whether every item was read."""
+        return self._at == len(self._items)
+
     def end(self) -> None:
         """Nothing may be left."""
         if self._at != len(self._items):
