@@ -19,7 +19,7 @@ Left out: authority modes other than `embedded`, removal of users, change of aut
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from cloister.codec.cbor import enc
@@ -63,7 +63,7 @@ class DeviceRecord:
     key: VerifyKey
     rsa_verify: RsaVerifyKey | None
     rsa_encrypt: RsaEncryptKey | None
-    certificates: tuple[bytes, ...]
+    certificates: tuple[bytes, ...] = field(repr=False)
     certificates_hash: bytes
     serials: tuple[int, ...]
     spki_hashes: tuple[bytes, ...]

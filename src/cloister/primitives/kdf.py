@@ -44,4 +44,4 @@ def hkdf(salt: bytes, ikm: bytes, info: bytes, length: int = 32) -> bytes:
 
 def scrypt(password: bytes, salt: bytes, n: int, r: int, p: int, length: int = 32) -> bytes:
     """scrypt: `length` bytes; needs 128*n*r bytes of memory."""
-    return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, dklen=length, maxmem=256 * n * r + 2**20)
+    return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, dklen=length, maxmem=128 * r * (n + p + 2))
