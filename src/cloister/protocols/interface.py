@@ -363,7 +363,7 @@ class Directory(Protocol):
         """Number of records."""
         ...
 
-    def device(self, device: DeviceId, size: int) -> DeviceRecord:
+    def device(self, device: DeviceId, size: int, /) -> DeviceRecord:
         """The device at that log size; PeerError (unknown_sender, revoked, not_in_manifest, ...) if it counts not."""
         ...
 

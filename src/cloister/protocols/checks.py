@@ -1,0 +1,33 @@
+"""The register of security checks: each has an id, one function, one negative test.
+
+Source: docs/spec/record.md (REC, RAT), docs/spec/classic/nonces.md (RUN, NON, COM); a test compares the ids in the
+source, in those pages and in the tests.
+
+A check is a module-level function that returns None (or what it has verified) or raises PeerError. `check` enters it
+under its id and returns it unchanged. Callers name it through its module's globals, so that `make mutants` can put
+a function without effect in its place and see a test fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from cloister.errors import InternalError
+
+_Check = TypeVar("_Check", bound=Callable[..., Any])
+
+CHECKS: Final[dict[str, Callable[..., Any]]] = {}
+"""Every check function by id; `__module__` and `__qualname__` say where it stands."""
+
+
+def check(name: str) -> Callable[[_Check], _Check]:
+    """Enter the function under this id."""
+
+    def enter(function: _Check) -> _Check:
+        if name in CHECKS:
+            raise InternalError("internal", f"two checks are called {name}")
+        CHECKS[name] = function
+        return function
+
+    return enter
