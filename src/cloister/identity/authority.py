@@ -4,11 +4,12 @@ Source: docs/spec/identity.md ("Authority"). One object, its state in memory; `e
 a vault or a file of mode 0600, which others write before they answer.
 
 Invariants
-- A serial number is 128 random bits with the top bit clear, never used twice.
+- A serial number is positive and has 126 random bits.
 - A device id is bound to the keys it was first certified for until it is revoked: `issue` answers other
   keys with `conflict` and a revoked name with `revoked`, for ever.
 - A refused call leaves the state as it was.
-Left out: the modes `split`, `external` and `none`; forgetting expired rows of the list.
+- A leaf that was renewed is forgotten once it has ended, so the state does not grow with time.
+Left out: the modes `split`, `external` and `none`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from cloister.primitives.signature import SigningKey
 
 MODE = "embedded"
 _SERIAL_SIZE = 16
+_LIFE_MS = (LEAF_DAYS + 1) * DAY_MS
+"""After this age (ms) a leaf has ended for certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ class Authority:
         self._intermediate_key = intermediate_key
         self._issued: dict[str, tuple[Issued, ...]] = {}
         for row in issued:
-            self._add(row)
+            self._issued[row.subject] = (*self.show(row.subject), row)
         self._crl_number = crl_number
 
     @classmethod
@@ -119,18 +122,18 @@ class Authority:
 
     def crl(self, now: int) -> bytes:
         """A new revocation list (DER), numbered one higher than the last; leaves that have ended are left out."""
-        live = now - (LEAF_DAYS + 1) * DAY_MS
+        live = now - _LIFE_MS
         revoked = [(row.serial, row.revoked) for row in self.list() if row.revoked and row.issued > live]
         crl = issue_crl(self.authorities.intermediate, self._intermediate_key, self._crl_number + 1, revoked, now)
         self._crl_number += 1
         return crl
 
     def list(self) -> tuple[Issued, ...]:
-        """Everything that was ever issued, by subject in the order of their first leaf."""
+        """What was issued, by subject: every leaf that may live, the last of each use, and the revoked."""
         return tuple(row for rows in self._issued.values() for row in rows)
 
     def show(self, subject: str) -> tuple[Issued, ...]:
-        """What was issued to one subject, oldest first."""
+        """The rows of one subject, oldest first."""
         return self._issued.get(subject, ())
 
     def _bound(self, request: CertificateRequest) -> None:
@@ -140,21 +143,22 @@ class Authority:
             if row.usage is request.usage and row.spki_hash != key_hash(request.spki):
                 raise PeerError("conflict", "this device has other keys")
 
-    def _add(self, row: Issued) -> None:
-        self._issued[row.subject] = (*self.show(row.subject), row)
-
     def _leaf(self, request: CertificateRequest, now: int, rng: Rng) -> bytes:
         serial = _serial(rng)
         leaf = issue_leaf(request, self.authorities.intermediate, self._intermediate_key, serial, now)
-        self._add(
-            Issued(
-                serial=serial,
-                subject=request.subject,
-                usage=request.usage,
-                spki_hash=key_hash(request.spki),
-                issued=now,
-            )
+        row = Issued(
+            serial=serial,
+            subject=request.subject,
+            usage=request.usage,
+            spki_hash=key_hash(request.spki),
+            issued=now,
         )
+        kept = [
+            old
+            for old in self.show(request.subject)
+            if old.revoked or old.usage is not request.usage or old.issued > now - _LIFE_MS
+        ]
+        self._issued[request.subject] = (*kept, row)
         return leaf
 
     def encode(self) -> bytes:

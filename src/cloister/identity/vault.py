@@ -29,8 +29,8 @@ from cloister.primitives.kdf import scrypt
 DEFAULT_N: Final = 2**17
 FLOOR_N: Final = 2**15
 CEILING_N: Final = 2**20
-MAX_SIZE: Final = 2**22
-"""Bytes of the largest vault that is read: 4 MiB."""
+MAX_SIZE: Final = 2**24
+"""Bytes of the largest vault that is read: 16 MiB."""
 _R: Final = 8
 _P: Final = 1
 _SALT_SIZE: Final = 16
