@@ -37,10 +37,11 @@ class LinkState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an open request was for: `ref` is a log id, an outbox number, or nothing."""
+    """What an open request was for: `ref` is a log id or an outbox number, `tag` the entry id that was sent."""
 
     what: Literal["log", "outbox", "mail", "mailkeys", "invite"]
     ref: bytes | int = b""
+    tag: bytes = b""
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Link:
     state: LinkState = LinkState.CLOSED
     identity: VerifyKey | None = None
     statements: list[frames.HeadKey] = field(default_factory=list)
-    head_keys: HeadKeys = HeadKeys("", ())
+    head_keys: HeadKeys = field(default_factory=lambda: HeadKeys("", ()))
     last_error: str = ""
     _tls: bytes = b""
     _hello: frames.Hello | None = None

@@ -1,0 +1,108 @@
+"""Shown messages: each once, in log order, with a cursor that orders everything this device was told.
+
+Invariants: a message id is shown once; the row, its place in the room and the reading position of the log are written
+in the unit that showed it. Content stays as it was received; surfaces make it safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from cloister.content.message import decode_text
+from cloister.engine import rows
+from cloister.engine.store import Store
+from cloister.engine.unit import Unit
+from cloister.engine.values import MessageInfo, MessageReceived, SendState
+from cloister.identity.credential import parse_device_id
+from cloister.protocols.interface import Session
+
+_message = msgspec.json.Decoder(MessageInfo)
+
+
+class InRoom(Protocol):
+    """The room that a message belongs to."""
+
+    @property
+    def id(self) -> bytes:
+        """16 bytes."""
+        ...
+
+    @property
+    def session(self) -> Session:
+        """Its live state."""
+        ...
+
+
+@dataclass(slots=True)
+class Messages:
+    """The message table; `cursor` is the newest message's number. `verified(user)` tells how a name is known."""
+
+    realm: str
+    verified: Callable[[str], bool]
+    cursor: int = 0
+
+    def load(self, store: Store) -> None:
+        """Where the numbering stands."""
+        for key, _value in store.scan("message", newest=True):
+            self.cursor = int.from_bytes(key, "big")
+            return
+
+    def show(
+        self, unit: Unit, room: InRoom, identity: bytes, device: str, content: bytes, ts_ms: int, seq: int, *, own: bool
+    ) -> None:
+        """Store and tell a message, unless its id was shown before."""
+        if unit.get("entryid", b"message id" + identity) is not None:
+            return
+        sender = device.partition("/d/")[0]
+        text = decode_text(content, sender=sender, room=f"cloister://{self.realm}/r/{room.id.hex()}")
+        user = parse_device_id(device)[1]
+        message = MessageInfo(
+            id=identity.hex(),
+            room=room.id.hex(),
+            room_title=room.session.view.policy.title,
+            sender=user,
+            device=device,
+            verified=own or self.verified(user),
+            text=text.text,
+            time=ts_ms,
+            seq=seq,
+            own=own,
+            state=SendState.SENT,
+        )
+        self.cursor += 1
+        number = rows.key(self.cursor)
+        unit.put("entryid", b"message id" + identity, number)
+        unit.put("message", number, msgspec.json.encode(message))
+        unit.put("inroom", room.id + number, b"")
+        unit.notify(lambda cursor: MessageReceived(cursor=cursor, message=message))
+
+
+def history(store: Store, room: bytes | None, since: str, limit: int) -> list[MessageInfo]:
+    """The newest `limit` messages of a room (None: of all) that came after message id `since`, oldest first."""
+    after = store.get("entryid", b"message id" + bytes.fromhex(since)) if since else None
+    found: list[MessageInfo] = []
+    for number in _numbers(store, room):
+        if len(found) == limit or (after is not None and number <= after):
+            break
+        row = store.get("message", number)
+        if row is not None:
+            found.append(_message.decode(row))
+    return found[::-1]
+
+
+def since_cursor(store: Store, cursor: int) -> list[MessageReceived]:
+    """Every message after the cursor, as the events they were."""
+    return [
+        MessageReceived(cursor=int.from_bytes(key, "big"), message=_message.decode(value))
+        for key, value in store.scan("message", after=rows.key(cursor))
+    ]
+
+
+def _numbers(store: Store, room: bytes | None) -> list[bytes]:
+    if room is None:
+        return [key for key, _value in store.scan("message", newest=True)]
+    return [key[16:] for key, _value in store.scan("inroom", room, newest=True)]

@@ -1,0 +1,468 @@
+"""Rooms and runs: verified entries go to their session, its effects become rows, frames and events.
+
+Source: docs/architecture.md ("Life of a message"), docs/spec/log.md.
+
+Invariants
+- An entry reaches the session once and in log order, after it was verified and stored. What a session cannot judge
+  yet (`Need("realm")`) waits with everything behind it until the realm log is long enough.
+- Session items, the reading position, delivered messages and outgoing rows of one step are one unit.
+- One's own texts are shown from the outbox when their entry comes back in the log, never before.
+- A relay that was caught in a room is not read further there; the alarm stays with the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from cloister.content.message import decode_text, message_id
+from cloister.engine import rows
+from cloister.engine.account import Account
+from cloister.engine.link import Link
+from cloister.engine.logs import FollowedLog, LogState
+from cloister.engine.messages import Messages
+from cloister.engine.outbox import Outbox, sealed_text
+from cloister.engine.rows import Outgoing, RoomRow, RunRow
+from cloister.engine.store import Store
+from cloister.engine.unit import Unit
+from cloister.engine.values import Alarm
+from cloister.errors import PeerError
+from cloister.primitives.kdf import sha256
+from cloister.protocols.interface import (
+    Ask,
+    Channel,
+    ChannelKind,
+    Commit,
+    Deliver,
+    Direct,
+    Drop,
+    Effect,
+    Effects,
+    Envelope,
+    EpochChanged,
+    Fault,
+    Follow,
+    Me,
+    Need,
+    NotReady,
+    OpenRun,
+    Post,
+    Put,
+    Session,
+    SignedHead,
+    State,
+    Suite,
+    Unfollow,
+    Wake,
+)
+from cloister.wire.frames import Entry, Head, Stub
+
+RELAY_FAULTS: Final = frozenset({"gap", "replay", "bad_chain", "bad_head", "fork", "withheld"})
+"""Codes that name the relay, not a member."""
+PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
+"""Pauses (ms) before a log that is not there yet is asked for again."""
+ACCESS_LABEL: Final = "cloister relay access"
+
+_room_row = msgspec.msgpack.Decoder(RoomRow)
+_run_row = msgspec.msgpack.Decoder(RunRow)
+_entry = msgspec.msgpack.Decoder(Entry | Stub)
+
+
+@dataclass(slots=True)
+class Room:
+    """A room on this device. `blocked` is the realm log size that the next entry waits for, or 0."""
+
+    id: bytes
+    suite: str
+    session: Session
+    log: FollowedLog
+    token: bytes | None = None
+    delivered: int = 0
+    alarms: list[str] = field(default_factory=list)
+    wake_at: int = 0
+    blocked: int = 0
+
+    @property
+    def token_hash(self) -> bytes:
+        """The epoch to which this device may post."""
+        return sha256(self.token or b"")
+
+    @property
+    def readable(self) -> bool:
+        """Whether the relay was never caught here."""
+        return not RELAY_FAULTS.intersection(self.alarms)
+
+    @property
+    def level(self) -> bool:
+        """Whether the log was read to its end, as far as is known."""
+        return self.log.state is LogState.FOLLOWING and self.delivered == self.log.chain.seq
+
+
+@dataclass(slots=True)
+class Run:
+    """A run's log that is followed for a room."""
+
+    id: bytes
+    room: bytes
+    token: bytes
+    log: FollowedLog
+    delivered: int = 0
+    blocked: int = 0
+
+    @property
+    def level(self) -> bool:
+        """Whether the log is being followed."""
+        return self.log.state is LogState.FOLLOWING
+
+
+class Rooms:
+    """All rooms and runs of this device."""
+
+    def __init__(
+        self, account: Account, me: Me, suites: Mapping[str, Suite], link: Link, messages: Messages,
+        need_realm: Callable[[Unit, int], None],
+    ) -> None:  # fmt: skip
+        self.rooms: dict[bytes, Room] = {}
+        self.runs: dict[bytes, Run] = {}
+        self.outbox: Outbox
+        self.moved: set[bytes] = set()
+        """Rooms whose state changed in this unit."""
+        self._account = account
+        self._me = me
+        self._suites = suites
+        self._link = link
+        self._messages = messages
+        self._need_realm = need_realm
+
+    def load(self, store: Store) -> None:
+        """Take up rooms and runs where the store has them."""
+        realm = self._account.realm
+        for key, value in store.scan("room"):
+            row = _room_row.decode(value)
+            items = {item[16:]: data for item, data in store.scan("item", key)}
+            session = self._suites[row.suite].restore(self._me, items)
+            log = FollowedLog.load(store, realm, key)
+            self.rooms[key] = Room(key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1)
+        for key, value in store.scan("run"):
+            run = _run_row.decode(value)
+            self.runs[key] = Run(key, run.room, run.token, FollowedLog.load(store, realm, key), run.delivered)
+
+    def open(self, unit: Unit, room_id: bytes, suite: str, session: Session, effects: Effects) -> Room:
+        """A session that a suite has just made becomes a room."""
+        room = Room(room_id, suite, session, FollowedLog.load(unit.store, self._account.realm, room_id))
+        self.rooms[room_id] = room
+        self.save(unit, room)
+        self.apply(unit, room, effects)
+        self.moved.add(room_id)
+        return room
+
+    def save(self, unit: Unit, room: Room) -> None:
+        """Store the room's row."""
+        row = RoomRow(suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms)
+        unit.put("room", room.id, rows.encode(row))
+
+    def _save_run(self, unit: Unit, run: Run) -> None:
+        unit.put("run", run.id, rows.encode(RunRow(room=run.room, token=run.token, delivered=run.delivered)))
+
+    # --- reading ---
+
+    def logs(self) -> Iterator[tuple[FollowedLog, bytes]]:
+        """Every log that can be read now, with the token that opens it."""
+        for room in self.rooms.values():
+            if room.token is not None and room.readable:
+                yield room.log, room.token
+        for run in self.runs.values():
+            if not self.outbox.pending_run(run.id):
+                yield run.log, run.token
+
+    def advance(self, unit: Unit, log: bytes) -> None:
+        """Give the session what was verified and not given yet."""
+        if log in self.rooms:
+            self._advance_room(unit, self.rooms[log])
+        elif log in self.runs:
+            self._advance_run(unit, self.runs[log])
+
+    def unblock(self, unit: Unit, size: int) -> None:
+        """The realm log has grown to `size`: whoever waited for it goes on."""
+        for holder in [*self.rooms.values(), *self.runs.values()]:
+            if 0 < holder.blocked <= size:
+                holder.blocked = 0
+                self.advance(unit, holder.id)
+
+    def _advance_room(self, unit: Unit, room: Room) -> None:
+        channel = Channel(ChannelKind.ROOM, room.id)
+        before = room.delivered
+        while room.delivered < room.log.chain.seq and not room.blocked and room.id in self.rooms:
+            entry = self._entry(unit, room.id, room.delivered + 1)
+            if isinstance(entry, Entry) and not self._give(unit, room, room, channel, entry):
+                break
+            room.delivered += 1
+        if room.delivered != before:
+            self.save(unit, room)
+
+    def _advance_run(self, unit: Unit, run: Run) -> None:
+        room = self.rooms.get(run.room)
+        channel = Channel(ChannelKind.RUN, run.id)
+        before = run.delivered
+        while room and run.delivered < run.log.chain.seq and not run.blocked and run.id in self.runs:
+            entry = self._entry(unit, run.id, run.delivered + 1)
+            if isinstance(entry, Entry) and not self._give(unit, room, run, channel, entry):
+                break
+            run.delivered += 1
+        if run.delivered != before and run.id in self.runs:
+            self._save_run(unit, run)
+        if room:
+            self._pending_token(unit, room)
+
+    def _entry(self, unit: Unit, log: bytes, seq: int) -> Entry | Stub:
+        row = unit.get("entry", log + seq.to_bytes(8, "big"))
+        if row is None:
+            raise PeerError("damaged", "a verified entry is no longer stored")
+        entry: Entry | Stub = _entry.decode(row[32:])
+        return entry
+
+    def _give(self, unit: Unit, room: Room, holder: Room | Run, channel: Channel, entry: Entry) -> bool:
+        """Give one entry; False when it must wait for the realm log."""
+        own = self.outbox.own(channel.id, entry.entry_id)
+        if own is not None:
+            self._show_own(unit, room, own, entry)
+            return True
+        envelope = Envelope(
+            channel=channel,
+            kind=entry.kind,
+            payload=entry.payload,
+            entry_id=entry.entry_id,
+            seq=entry.seq,
+            token_hash=entry.token_hash,
+            next_token_hash=entry.next_token_hash,
+            ts_ms=entry.ts_ms,
+        )
+        effects = room.session.receive(envelope, unit.now, unit.rng)
+        size = _needed(effects)
+        if size:
+            holder.blocked = size
+            self._need_realm(unit, size)
+            return False
+        self.apply(unit, room, effects, entry.ts_ms)
+        return True
+
+    def mail(self, unit: Unit, room: Room, envelope: Envelope) -> int:
+        """Give a mailbox item to its room's session; the realm log size it must wait for, or 0."""
+        effects = room.session.receive(envelope, unit.now, unit.rng)
+        size = _needed(effects)
+        if not size:
+            self.apply(unit, room, effects)
+        return size
+
+    def wake(self, unit: Unit) -> None:
+        """Sessions whose time has come."""
+        for room in list(self.rooms.values()):
+            if room.wake_at and room.wake_at <= unit.now and self._me.directory().size:
+                room.wake_at = 0
+                self.apply(unit, room, room.session.wake(unit.now, unit.rng))
+
+    # --- effects ---
+
+    def apply(self, unit: Unit, room: Room, effects: Effects, ts_ms: int = 0) -> None:
+        """Carry out what a session wants, within this unit."""
+        for effect in effects:
+            self._persist(unit, room, effect)
+            self._outgoing(unit, room, effect)
+            self._tell(unit, room, effect, ts_ms)
+
+    def _persist(self, unit: Unit, room: Room, effect: Effect) -> None:
+        match effect:
+            case Put():
+                unit.put("item", room.id + effect.key, effect.value)
+            case Drop():
+                unit.delete("item", room.id + effect.key)
+            case Follow():
+                self._follow(unit, room, effect.run_id, effect.token)
+            case Unfollow():
+                self.runs.pop(effect.run_id, None)
+                unit.delete("run", effect.run_id)
+            case EpochChanged():
+                self._epoch(unit, room, effect)
+            case Wake():
+                room.wake_at = min(room.wake_at or effect.at, effect.at)
+            case _:
+                pass
+
+    def _outgoing(self, unit: Unit, room: Room, effect: Effect) -> None:
+        match effect:
+            case Post():
+                run = self.runs.get(effect.channel.id)
+                token_hash = sha256(run.token) if run else room.token_hash
+                self.outbox.post(unit, room.id, effect, token_hash)
+            case Commit():
+                self.outbox.commit(unit, effect)
+            case OpenRun():
+                self._follow(unit, room, effect.run_id, effect.token)
+                self.outbox.open_run(unit, room.id, effect, sha256(effect.token))
+            case Direct():
+                self.outbox.direct(unit, room.id, effect)
+            case _:
+                pass
+
+    def _tell(self, unit: Unit, room: Room, effect: Effect, ts_ms: int) -> None:
+        match effect:
+            case Deliver():
+                self._deliver(unit, room, effect, ts_ms)
+            case Fault():
+                self.alarm(unit, room, effect.code, peer=effect.peer or "", detail=effect.detail)
+            case Ask():
+                answer = room.session.answer(effect.kind, b"\x01", unit.now, unit.rng)
+                self.apply(unit, room, answer, ts_ms)
+            case _:
+                pass
+
+    def _follow(self, unit: Unit, room: Room, run_id: bytes, token: bytes) -> None:
+        if run_id not in self.runs:
+            log = FollowedLog.load(unit.store, self._account.realm, run_id)
+            self.runs[run_id] = Run(run_id, room.id, token, log)
+            self._save_run(unit, self.runs[run_id])
+
+    def _epoch(self, unit: Unit, room: Room, effect: EpochChanged) -> None:
+        self.moved.add(room.id)
+        if effect.access_token is not None and effect.access_token != room.token:
+            self._take_token(unit, room, effect.access_token)
+            self.outbox.epoch_over(unit, room.id, room.token_hash)
+        elif effect.state in (State.REMOVED, State.READ_ONLY):
+            self.outbox.epoch_over(unit, room.id, None)
+
+    def _take_token(self, unit: Unit, room: Room, token: bytes) -> None:
+        room.token = token
+        if room.log.state is not LogState.BROKEN:
+            room.log.state, room.log.retry_at, room.log.tries = LogState.IDLE, 0, 0
+        self.save(unit, room)
+
+    def _pending_token(self, unit: Unit, room: Room) -> None:
+        """A newcomer reads the commit that takes it in with the token that the commit begins."""
+        if room.token is not None:
+            return
+        try:
+            token = room.session.export(ACCESS_LABEL, room.id, 32, pending=True)
+        except NotReady:
+            return
+        self._take_token(unit, room, token)
+
+    # --- messages ---
+
+    def seal(self, unit: Unit, row: Outgoing) -> bool:
+        """Seal a queued text, if its room can."""
+        room = self.rooms.get(row.room)
+        if room is None or not self.may_post(room):
+            return False
+        try:
+            effects = room.session.seal(row.content, unit.rng(16), signed_head(room.log.head), unit.now, unit.rng)
+        except NotReady:
+            return False
+        for effect in effects:
+            if isinstance(effect, Post):
+                sealed_text(self.outbox, unit, row, effect, room.token_hash)
+            else:
+                self.apply(unit, room, (effect,))
+        return bool(row.frame)
+
+    def may_post(self, room: Room) -> bool:
+        """Whether texts may be sealed: a key, a log read to its end, a relay that was not caught, nobody revoked."""
+        view = room.session.view
+        if view.state is not State.READY or not room.level or not room.readable:
+            return False
+        return not any(self.revoked(device) for device in view.roster)
+
+    def revoked(self, device: str) -> bool:
+        """Whether the realm log has revoked the device or taken it out of its user's manifest."""
+        directory = self._me.directory()
+        try:
+            directory.device(device, directory.size)
+        except PeerError as error:
+            return error.code in ("revoked", "not_in_manifest")
+        return False
+
+    def _show_own(self, unit: Unit, room: Room, row: Outgoing, entry: Entry) -> None:
+        self._messages.show(
+            unit, room, row.message_id, self._account.device, row.content, entry.ts_ms, entry.seq, own=True
+        )
+        if not row.acked:
+            self.outbox.told_sent(unit, row)
+        self.outbox.drop(unit, row)
+
+    def _deliver(self, unit: Unit, room: Room, effect: Deliver, ts_ms: int) -> None:
+        sender = user_uri(effect.sender)
+        try:
+            text = decode_text(effect.content, sender=sender, room=room_uri(self._account.realm, room.id))
+        except PeerError as error:
+            self.alarm(unit, room, error.code, peer=effect.sender, detail=error.detail)
+        else:
+            identity = message_id(effect.content, sender=sender, room=text.room, salt=text.salt)
+            self._messages.show(unit, room, identity, effect.sender, effect.content, ts_ms, effect.seq, own=False)
+        if effect.head is not None:
+            self.claim(unit, room, effect.head, effect.sender)
+
+    # --- the relay is watched ---
+
+    def claim(self, unit: Unit, room: Room, head: SignedHead, peer: str) -> None:
+        """Compare a head that a member has seen with the room's log."""
+        shown = Head(incarnation=head.incarnation, seq=head.seq, hash=head.hash, signature=head.signature)
+        try:
+            room.log.claim(unit, shown, peer, self._link.head_keys)
+        except PeerError as error:
+            if error.code == "fork":
+                self.caught(unit, room, error, shown)
+            else:
+                self.alarm(unit, room, error.code, peer=peer, detail=error.detail)
+
+    def settle(self, unit: Unit, room: Room) -> None:
+        """Claims that the log has reached, and those that the relay has not made good in time."""
+        differs = room.log.settle(unit)
+        if differs is not None:
+            self.caught(unit, room, PeerError("fork", f"at entry {differs.head.seq}"), differs.head)
+        elif self._link.online and room.log.overdue(unit.now):
+            self.caught(unit, room, PeerError("withheld"))
+
+    def caught(self, unit: Unit, room: Room, error: PeerError, theirs: Head | None = None) -> None:
+        """The relay broke a rule in this room: say so once, with proof where there is one, and read no further."""
+        if error.code in room.alarms:
+            return
+        proof = room.log.prove_fork(unit, theirs, self._link.statements) if theirs else None
+        room.log.state = LogState.BROKEN
+        self.alarm(unit, room, error.code, detail=error.detail, proof=proof.encode().hex() if proof else "")
+
+    def alarm(self, unit: Unit, room: Room, code: str, *, peer: str = "", detail: str = "", proof: str = "") -> None:
+        """Tell that a rule was broken; what names the relay stays with the room."""
+        if not peer and code in RELAY_FAULTS and code not in room.alarms:
+            room.alarms.append(code)
+            self.save(unit, room)
+        unit.notify(
+            lambda cursor: Alarm(cursor=cursor, code=code, room=room.id.hex(), peer=peer, detail=detail, proof=proof)
+        )
+        self.moved.add(room.id)
+
+
+def _needed(effects: Effects) -> int:
+    """The realm log size that the input must wait for, or 0."""
+    for effect in effects:
+        if isinstance(effect, Need) and effect.what == "realm":
+            return max(int.from_bytes(size, "big") for size in effect.ids)
+    return 0
+
+
+def signed_head(head: Head | None) -> SignedHead | None:
+    """A verified head in the form that sessions carry."""
+    if head is None:
+        return None
+    return SignedHead(incarnation=head.incarnation, seq=head.seq, hash=head.hash, signature=head.signature)
+
+
+def user_uri(device: str) -> str:
+    """The URI of a device's user, as content names senders."""
+    return device.partition("/d/")[0]
+
+
+def room_uri(realm: str, room: bytes) -> str:
+    """The URI of a room, as content names it."""
+    return f"cloister://{realm}/r/{room.hex()}"
