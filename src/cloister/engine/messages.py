@@ -6,7 +6,7 @@ in the unit that showed it. Content stays as it was received; surfaces make it s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,7 +102,6 @@ def since_cursor(store: Store, cursor: int) -> list[MessageReceived]:
     ]
 
 
-def _numbers(store: Store, room: bytes | None) -> list[bytes]:
-    if room is None:
-        return [key for key, _value in store.scan("message", newest=True)]
-    return [key[16:] for key, _value in store.scan("inroom", room, newest=True)]
+def _numbers(store: Store, room: bytes | None) -> Iterator[bytes]:
+    rows = store.scan("message", newest=True) if room is None else store.scan("inroom", room, newest=True)
+    return (key[-8:] for key, _value in rows)

@@ -15,7 +15,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -127,7 +127,7 @@ class Outbox:
             token_hash=token_hash,
         )  # fmt: skip
 
-    def commit(self, unit: Unit, effect: Commit) -> None:
+    def commit(self, unit: Unit, suite: str, effect: Commit) -> None:
         """Queue a commit or create."""
         frame = frames.Commit(
             rid=0,
@@ -141,19 +141,32 @@ class Outbox:
         )
         self._add(
             unit, kind="commit", room=effect.room, log=effect.room, frame=frames.encode(frame),
-            plain=list(effect.sealed), entry_id=effect.entry_id, token_hash=effect.expects,
+            plain=_named(suite, effect.sealed), entry_id=effect.entry_id, token_hash=effect.expects,
         )  # fmt: skip
 
-    def open_run(self, unit: Unit, room: bytes, effect: OpenRun, token_hash: bytes) -> None:
+    def open_run(self, unit: Unit, room: bytes, suite: str, effect: OpenRun, token_hash: bytes) -> None:
         """Queue the opening of a run."""
         frame = frames.OpenRun(
             rid=0, run=effect.run_id, room=effect.room, token_hash=token_hash, deadline=effect.deadline, items=[]
         )
-        self._add(unit, kind="run", room=room, log=effect.run_id, frame=frames.encode(frame), plain=list(effect.sealed))
+        self._add(
+            unit,
+            kind="run",
+            room=room,
+            log=effect.run_id,
+            frame=frames.encode(frame),
+            plain=_named(suite, effect.sealed),
+        )
 
-    def direct(self, unit: Unit, room: bytes, effect: Direct) -> None:
+    def direct(self, unit: Unit, room: bytes, suite: str, effect: Direct) -> None:
         """Queue a mailbox item."""
-        self._add(unit, kind="mail", room=room, log=MAIL_LANE, plain=[(effect.device, effect.kind, effect.body)])
+        self._add(
+            unit,
+            kind="mail",
+            room=room,
+            log=MAIL_LANE,
+            plain=_named(suite, [(effect.device, effect.kind, effect.body)]),
+        )
 
     def pending_run(self, run_id: bytes) -> bool:
         """Whether the run's opening has not been acked yet."""
@@ -330,6 +343,11 @@ class Outbox:
     def _tell(self, unit: Unit, row: Outgoing, state: SendState, code: str = "") -> None:
         sent = Sent(id=row.message_id.hex(), room=row.room.hex(), state=state, code=code)
         unit.notify(lambda cursor: SendChanged(cursor=cursor, sent=sent))
+
+
+def _named(suite: str, items: Iterable[tuple[str, str, bytes]]) -> list[tuple[str, str, bytes]]:
+    """Mailbox items with their suite's name before their kind: who receives one for a new room must know it."""
+    return [(device, f"{suite} {kind}", body) for device, kind, body in items]
 
 
 def sealed_text(outbox: Outbox, unit: Unit, row: Outgoing, post: Post, token_hash: bytes) -> None:

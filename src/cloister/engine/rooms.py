@@ -187,7 +187,8 @@ class Rooms:
 
     def unblock(self, unit: Unit, size: int) -> None:
         """The realm log has grown to `size`: whoever waited for it goes on."""
-        for holder in [*self.rooms.values(), *self.runs.values()]:
+        holders: list[Room | Run] = [*self.rooms.values(), *self.runs.values()]
+        for holder in holders:
             if 0 < holder.blocked <= size:
                 holder.blocked = 0
                 self.advance(unit, holder.id)
@@ -298,12 +299,12 @@ class Rooms:
                 token_hash = sha256(run.token) if run else room.token_hash
                 self.outbox.post(unit, room.id, effect, token_hash)
             case Commit():
-                self.outbox.commit(unit, effect)
+                self.outbox.commit(unit, room.suite, effect)
             case OpenRun():
                 self._follow(unit, room, effect.run_id, effect.token)
-                self.outbox.open_run(unit, room.id, effect, sha256(effect.token))
+                self.outbox.open_run(unit, room.id, room.suite, effect, sha256(effect.token))
             case Direct():
-                self.outbox.direct(unit, room.id, effect)
+                self.outbox.direct(unit, room.id, room.suite, effect)
             case _:
                 pass
 

@@ -1,0 +1,217 @@
+"""Commands of people and bots, carried out against the engine's parts; results are `values`.
+
+Invariants: a command that cannot be carried out raises a CloisterError before anything has changed; names that do not
+exist are said so (`no_room`, `no_user`); nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloister.content.message import compose, decode_text, encode_text, message_id
+from cloister.engine import messages, rows, values
+from cloister.engine.account import Account
+from cloister.engine.intents import Intents
+from cloister.engine.link import Asked, Link, LinkState
+from cloister.engine.outbox import Outbox
+from cloister.engine.realm_log import RealmLog
+from cloister.engine.rooms import Room, Rooms, room_uri, user_uri
+from cloister.engine.rows import Intent, OwnInvite
+from cloister.engine.unit import Unit
+from cloister.engine.users import Users
+from cloister.errors import PeerError, UsageError
+from cloister.identity.credential import parse_device_id
+from cloister.identity.invite import Invite, Token, stored_proof
+from cloister.protocols.interface import Me, RoomPolicy, State, Suite
+from cloister.wire import frames
+
+TITLE_MOST: Final = 128
+"""Bytes of a room's title."""
+_RELAY: Final = {LinkState.CLOSED: "offline", LinkState.ONLINE: "online"}
+
+
+@dataclass(slots=True)
+class Commands:
+    """Who carries out commands."""
+
+    account: Account
+    me: Me
+    suites: Mapping[str, Suite]
+    link: Link
+    realm: RealmLog
+    rooms: Rooms
+    outbox: Outbox
+    intents: Intents
+    users: Users
+
+    def execute(self, unit: Unit, command: values.Command) -> Any:
+        """The command's result; CloisterError when it cannot be carried out."""
+        match command:
+            case values.GetStatus():
+                return self._status()
+            case values.ListRooms():
+                return sorted((room_info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
+            case values.CreateRoom():
+                return self._create(unit, command)
+            case values.AddMembers() | values.RemoveMembers() | values.RekeyRoom():
+                return self._change(unit, command)
+            case values.Send():
+                return self._send(unit, command)
+            case values.History():
+                return self._history(unit, command)
+            case values.ListUsers():
+                return self.users.all()
+            case values.CreateInvite():
+                return self._invite(unit, command)
+
+    def _status(self) -> values.Status:
+        log = self.realm.log
+        return values.Status(
+            user=self.account.user,
+            device=self.account.device,
+            realm=self.account.realm,
+            relay=_RELAY.get(self.link.state, "connecting"),
+            address=self.account.address,
+            realm_size=self.realm.size,
+            realm_head=log.chain.hash.hex(),
+            rooms=len(self.rooms.rooms),
+            queued=self.outbox.queued,
+            last_error=self.link.last_error,
+        )
+
+    def _create(self, unit: Unit, command: values.CreateRoom) -> values.RoomInfo:
+        suite = self.suites.get(command.suite)
+        if suite is None:
+            raise UsageError("usage", f"there is no suite {command.suite}; there is: {', '.join(self.suites)}")
+        title = command.title.strip()
+        if not title or len(title.encode()) > TITLE_MOST:
+            raise UsageError("usage", f"a title has 1 to {TITLE_MOST} bytes")
+        others = self._devices(command.members)
+        devices = [device for device in others if device != self.account.device]
+        if len(devices) + 1 > suite.caps.max_members:
+            raise UsageError("usage", f"{suite.caps.suite} rooms have at most {suite.caps.max_members} devices")
+        policy = RoomPolicy(title=title, owners=(self.account.user,))
+        room_id = unit.rng(16)
+        session, effects = suite.create(self.me, room_id, policy, unit.now, unit.rng)
+        room = self.rooms.open(unit, room_id, command.suite, session, effects)
+        if devices:
+            self.intents.want(unit, room, Intent(kind="add", devices=devices, epoch=0))
+        return room_info(room)
+
+    def _change(
+        self, unit: Unit, command: values.AddMembers | values.RemoveMembers | values.RekeyRoom
+    ) -> values.RoomInfo:
+        room = self._room(command.room)
+        epoch = room.session.view.epoch
+        if isinstance(command, values.RekeyRoom):
+            intent = Intent(kind="rekey", devices=[], epoch=epoch)
+        elif isinstance(command, values.AddMembers):
+            intent = Intent(kind="add", devices=self._devices(command.users), epoch=epoch)
+        else:
+            intent = Intent(kind="remove", devices=self._present(room, command.users), epoch=epoch)
+        self.intents.want(unit, room, intent)
+        return room_info(room)
+
+    def _send(self, unit: Unit, command: values.Send) -> values.Sent:
+        room = self._room(command.room)
+        if room.session.view.state in (State.REMOVED, State.READ_ONLY) or not room.readable:
+            raise UsageError("read_only", room.alarms[-1] if room.alarms else str(room.session.view.state))
+        sender, uri = user_uri(self.account.device), room_uri(self.account.realm, room.id)
+        text = compose(command.text, sender=sender, room=uri, rng=unit.rng)
+        content = encode_text(text)
+        decode_text(content, sender=sender, room=uri)  # what the others would refuse is refused here
+        identity = message_id(content, sender=sender, room=uri, salt=text.salt)
+        self.outbox.text(unit, room.id, content, identity)
+        return values.Sent(id=identity.hex(), room=room.id.hex(), state=values.SendState.QUEUED)
+
+    def _history(self, unit: Unit, command: values.History) -> list[values.MessageInfo]:
+        room = self._room(command.room).id if command.room else None
+        try:
+            bytes.fromhex(command.since)
+        except ValueError:
+            raise UsageError("usage", "a message id is a hexadecimal number") from None
+        return messages.history(unit.store, room, command.since, command.limit)
+
+    def _invite(self, unit: Unit, command: values.CreateInvite) -> str:
+        if not self.link.online:
+            raise UsageError("unreachable", "a link is made together with the relay")
+        if not 1 <= command.uses <= 1000 or command.expires <= unit.now:
+            raise UsageError("usage", "a link has 1 to 1000 uses and ends in the future")
+        token = Token.generate(unit.rng)
+        row = OwnInvite(secret=token.secret, expires=command.expires)
+        unit.put("invite", token.id, rows.encode(row))
+        rid = self.link.request(Asked("invite"))
+        unit.transmit(
+            frames.encode(
+                frames.InvitePut(
+                    rid=rid,
+                    invite=token.id,
+                    secret_hash=stored_proof(token.relay_proof()),
+                    uses=command.uses,
+                    expires=command.expires,
+                )
+            )
+        )
+        host, _, port = self.account.address.rpartition(":")
+        return str(
+            Invite(
+                host=host,
+                port=int(port),
+                realm=self.account.realm,
+                relay_hash=self.account.relay_pin,
+                root_hash=self.account.root_pin,
+                token=token,
+                inviter=self.account.user_keys.fingerprint,
+            )
+        )
+
+    def _room(self, room: str) -> Room:
+        try:
+            return self.rooms.rooms[bytes.fromhex(room)]
+        except (KeyError, ValueError):
+            raise UsageError("no_room", room) from None
+
+    def _devices(self, users: Sequence[str]) -> list[str]:
+        """All devices of these users that count now."""
+        state = self.realm.state()
+        devices = []
+        for name in users:
+            try:
+                listed = state.user(name).devices
+            except PeerError:
+                raise UsageError("no_user", name) from None
+            counted = [device for device in listed if not self.rooms.revoked(device)]
+            if not counted:
+                raise UsageError("no_user", f"{name} has no device that counts")
+            devices.extend(counted)
+        return devices
+
+    def _present(self, room: Room, users: Sequence[str]) -> list[str]:
+        """The devices of these users that are in the room."""
+        devices = [device for device in room.session.view.roster if parse_device_id(device)[1] in users]
+        absent = set(users) - {parse_device_id(device)[1] for device in devices}
+        if absent:
+            raise UsageError("no_user", f"{', '.join(sorted(absent))} not in the room")
+        return devices
+
+
+def room_info(room: Room) -> values.RoomInfo:
+    """A room as surfaces show it."""
+    view = room.session.view
+    return values.RoomInfo(
+        id=room.id.hex(),
+        title=view.policy.title,
+        suite=room.suite,
+        state=view.state.value,
+        epoch=view.epoch,
+        members=[values.Member(user=parse_device_id(device)[1], device=device) for device in view.roster],
+        owners=list(view.policy.owners),
+        missing=list(view.missing),
+        parked=list(view.parked),
+        key_check=view.key_check,
+        entries=room.log.chain.seq,
+        head=room.log.chain.hash.hex(),
+        alarms=list(room.alarms),
+    )

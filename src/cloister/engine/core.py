@@ -1,0 +1,358 @@
+"""The engine: one input in, one unit of writes and outputs out. No I/O, no clock, no threads.
+
+    unit = engine.handle(input, now)
+    store.apply(unit.writes)          # durable, or the process ends
+    for output in unit.outputs: ...   # only now
+
+Source: docs/architecture.md ("Life of a message"). What is online is derived from stored state after every input
+(`_settle`): logs that are to be presented, rows that can leave, intents that can be tried. So a lost answer, a crash
+or a reconnect needs no handling of its own.
+
+Invariants
+- A frame of the relay that breaks a rule closes the connection and changes nothing else; a member's broken rule is an
+  alarm.
+- `next_wake` says when `Tick` is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloister.engine import inputs
+from cloister.engine.account import Account
+from cloister.engine.commands import Commands, room_info
+from cloister.engine.inbox import Inbox
+from cloister.engine.intents import Intents
+from cloister.engine.link import Asked, Link
+from cloister.engine.logs import FollowedLog, LogState, purge
+from cloister.engine.messages import Messages
+from cloister.engine.outbox import Outbox
+from cloister.engine.realm_log import RealmLog
+from cloister.engine.rooms import PATIENCE, Room, Rooms
+from cloister.engine.rows import Outgoing
+from cloister.engine.store import Store
+from cloister.engine.unit import Unit
+from cloister.engine.users import Users
+from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged
+from cloister.errors import CloisterError, PeerError, UnavailableError
+from cloister.identity.realm import RealmState
+from cloister.primitives import Rng
+from cloister.protocols.interface import NO_EPOCH, Me, Suite
+from cloister.wire import frames
+from cloister.wire.frames import REALM_LOG, Head
+from cloister.wire.limits import HOUR
+
+PURGE_EVERY = 6 * HOUR
+
+
+class Engine:
+    """A device's whole state between two inputs."""
+
+    def __init__(self, account: Account, suites: Mapping[str, Suite], store: Store, rng: Rng) -> None:
+        self._store = store
+        self._rng = rng
+        self._account = account
+        self._realm = RealmLog.load(store, account)
+        self.link = Link(account)
+        me = Me(device=account.device, keys=account.keys, directory=self._directory, realm=account.realm)
+        self._users = Users(account, self._realm)
+        self._messages = Messages(account.realm, self._users.verified)
+        self.rooms = Rooms(account, me, suites, self.link, self._messages, self._need_realm)
+        self.outbox = Outbox(account, self.link, self._directory, self._lane_open, self.rooms.seal)
+        self.rooms.outbox = self.outbox
+        self._intents = Intents(self.rooms)
+        self._inbox = Inbox(account, me, suites, self.link, self._realm, self.rooms, self._need_realm)
+        self._commands = Commands(
+            account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users
+        )
+        self._purge_at = 0
+        self._load()
+
+    def _load(self) -> None:
+        unit = self._unit(0)
+        self.outbox.load(self._store)
+        self._messages.load(self._store)
+        self._users.load(self._store)
+        self._inbox.load(unit)
+        if self._realm.size:
+            self.link.load(unit, self._realm.state().relay_key)
+            self.rooms.load(self._store)
+            self._intents.load(self._store)
+
+    def _unit(self, now: int) -> Unit:
+        return Unit(self._store, now, self._rng, lambda: self._messages.cursor)
+
+    def _directory(self) -> RealmState:
+        return self._realm.state()
+
+    # --- inputs ---
+
+    def handle(self, what: inputs.Input, now: int) -> Unit:
+        """Handle one input."""
+        unit = self._unit(now)
+        match what:
+            case inputs.Received():
+                self._received(unit, what.data)
+            case inputs.Execute():
+                self._execute(unit, what)
+            case inputs.Opened():
+                self.link.opened(unit, what.tls)
+                unit.notify(lambda cursor: ConnectionChanged(cursor=cursor, state="connecting"))
+            case inputs.Closed():
+                self._closed(unit, what.code)
+            case inputs.Tick():
+                self._purge(unit)
+        self._settle(unit)
+        return unit
+
+    def next_wake(self) -> int | None:
+        """When `Tick` is due (ms), or None."""
+        times = [room.wake_at for room in self.rooms.rooms.values()]
+        if self.link.online:
+            times += [log.retry_at for log, _token in self._logs()]
+            times += [claim.until for room in self.rooms.rooms.values() for claim in room.log.claims.values()]
+            times.append(self.outbox.retry_at)
+        return min((time for time in times if time), default=None)
+
+    def _execute(self, unit: Unit, what: inputs.Execute) -> None:
+        try:
+            unit.reply(what.ticket, self._commands.execute(unit, what.command))
+        except CloisterError as error:
+            unit.reply(what.ticket, error=error)
+
+    def _closed(self, unit: Unit, code: str) -> None:
+        self.link.closed(code)
+        self.outbox.disconnected()
+        self._inbox.disconnected()
+        for log, _token in self._logs():
+            if log.state is not LogState.BROKEN:
+                log.state, log.retry_at, log.tries = LogState.IDLE, 0, 0
+        unit.notify(lambda cursor: ConnectionChanged(cursor=cursor, state="offline", code=code))
+
+    def _received(self, unit: Unit, data: bytes) -> None:
+        try:
+            self._answer(unit, frames.decode_answer(data))
+        except PeerError as error:
+            unit.notify(lambda cursor, error=error: Alarm(  # type: ignore[misc]
+                cursor=cursor, code=error.code, detail=error.detail))  # fmt: skip
+            unit.disconnect(error.code)
+        except UnavailableError as error:
+            unit.disconnect(error.code)
+
+    def _answer(self, unit: Unit, frame: frames.Answer) -> None:
+        match frame:
+            case frames.Pushed():
+                self._entries(unit, frame.log, frame, pushed=True)
+            case frames.Page():
+                self._page(unit, frame)
+            case frames.Ack():
+                self._acked(unit, self.link.answered(frame.rid), frame)
+            case frames.Refused():
+                self._refused(unit, frame)
+            case frames.Mailed():
+                self._inbox.received(unit, frame.items)
+            case frames.Done():
+                self._done(unit, self.link.answered(frame.rid))
+            case frames.Behind():
+                self._behind(frame)
+            case _:
+                self._session_frame(unit, frame)
+
+    def _session_frame(self, unit: Unit, frame: frames.Answer) -> None:
+        match frame:
+            case frames.Challenge():
+                self.link.challenged(unit, frame)
+            case frames.Welcome():
+                self.link.welcomed(unit, frame)
+                unit.notify(lambda cursor: ConnectionChanged(cursor=cursor, state="online"))
+            case frames.MailKeys():
+                self.link.answered(frame.rid)
+                for device in self.outbox.mail_keys(frame):
+                    unit.notify(lambda cursor, device=device: Alarm(  # type: ignore[misc]
+                        cursor=cursor, code="bad_sig", peer=device, detail="mailbox key"))  # fmt: skip
+            case frames.Bye():
+                unit.disconnect(frame.code)
+            case _:
+                raise PeerError("bad_encoding", "an answer that nothing awaits")
+
+    def _acked(self, unit: Unit, asked: Asked, ack: frames.Ack) -> None:
+        row = self.outbox.acked(unit, asked)
+        room = self.rooms.rooms.get(row.log) if row else None
+        if row is not None and room is not None:
+            if row.kind == "commit":
+                _again(room.log)
+            self._claim(unit, room, ack.head)
+        elif row is not None and row.kind == "run" and row.log in self.rooms.runs:
+            _again(self.rooms.runs[row.log].log)
+
+    def _claim(self, unit: Unit, room: Room, head: Head) -> None:
+        """The head of an ack is signed too: the log must come to contain it."""
+        try:
+            room.log.claim(unit, head, "", self.link.head_keys)
+        except PeerError as error:
+            self.rooms.caught(unit, room, error, head)
+
+    def _done(self, unit: Unit, asked: Asked) -> None:
+        if asked.what == "outbox":
+            self.outbox.acked(unit, asked)
+
+    def _refused(self, unit: Unit, refused: frames.Refused) -> None:
+        if not self.link.online:  # the login was refused
+            final = refused.code in ("revoked", "wrong_realm", "unknown_sender", "not_in_manifest")
+            unit.disconnect(refused.code, final=final)
+            return
+        asked = self.link.answered(refused.rid)
+        if asked.what == "outbox":
+            self._outbox_refused(unit, asked, refused.code)
+        elif asked.what == "log":
+            log = self._log(asked.ref if isinstance(asked.ref, bytes) else b"")
+            if log is not None and log.state is LogState.ASKED:
+                log.state = LogState.IDLE
+                log.retry_at = unit.now + PATIENCE[min(log.tries, len(PATIENCE) - 1)]
+                log.tries += 1
+        else:
+            unit.notify(lambda cursor: Alarm(cursor=cursor, code=refused.code, detail=refused.detail))
+
+    def _outbox_refused(self, unit: Unit, asked: Asked, code: str) -> None:
+        row = self.outbox.refused(unit, asked, code)
+        if row is not None and code in ("not_allowed", "stale_epoch"):
+            log = self._log(row.log)
+            if log is not None and log.state is LogState.FOLLOWING:
+                _again(log)
+
+    # --- logs ---
+
+    def _logs(self) -> list[tuple[FollowedLog, bytes]]:
+        return [(self._realm.log, b""), *self.rooms.logs()]
+
+    def _log(self, log: bytes) -> FollowedLog | None:
+        if log == REALM_LOG:
+            return self._realm.log
+        holder = self.rooms.rooms.get(log) or self.rooms.runs.get(log)
+        return holder.log if holder else None
+
+    def _page(self, unit: Unit, page: frames.Page) -> None:
+        asked = self.link.answered(page.rid)
+        log = self._log(page.log)
+        if asked.ref != page.log:
+            raise PeerError("misrouted", "a page of another log than asked for")
+        if log is None or log.state is not LogState.ASKED:
+            return
+        log.tries = 0
+        log.state = LogState.IDLE if page.more else LogState.FOLLOWING
+        self._entries(unit, page.log, page, pushed=False)
+
+    def _entries(self, unit: Unit, log_id: bytes, frame: frames.Page | frames.Pushed, *, pushed: bool) -> None:
+        log = self._log(log_id)
+        if log is None or log.state is LogState.BROKEN:
+            return
+        if pushed and (log.state is not LogState.FOLLOWING or self._missed(log, frame)):
+            return
+        try:
+            entries = log.accept(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
+            if log_id == REALM_LOG:
+                self._realm_grew(unit, self._realm.extend(entries))
+        except PeerError as error:
+            self._caught(unit, log_id, error, frame.head)
+            return
+        if log_id != REALM_LOG:
+            self.rooms.advance(unit, log_id)
+            room = self.rooms.rooms.get(log_id)
+            if room is not None:
+                self.rooms.settle(unit, room)
+                self.rooms.moved.add(log_id)
+
+    def _missed(self, log: FollowedLog, frame: frames.Page | frames.Pushed) -> bool:
+        """A push that does not join: ask for what lies between. A page that does not join is the relay's fault."""
+        if frame.entries and frame.entries[0].seq > log.chain.seq + 1:
+            _again(log)
+            return True
+        return False
+
+    def _behind(self, frame: frames.Behind) -> None:
+        log = self._log(frame.log)
+        if log is not None and log.state is LogState.FOLLOWING:
+            _again(log)
+
+    def _caught(self, unit: Unit, log: bytes, error: PeerError, head: Head) -> None:
+        """The relay's log does not hold: the room is read no further; without the realm log nothing is."""
+        holder = self.rooms.rooms.get(log)
+        if holder is None and log in self.rooms.runs:
+            self.rooms.runs[log].log.state = LogState.BROKEN
+            holder = self.rooms.rooms.get(self.rooms.runs[log].room)
+        if holder is not None:
+            self.rooms.caught(unit, holder, error, head if error.code == "fork" else None)
+            return
+        self._realm.log.state = LogState.BROKEN
+        self._realm.alarms.append(error.code)
+        unit.notify(lambda cursor: Alarm(cursor=cursor, code=error.code, detail=f"realm log: {error.detail}"))
+
+    def _realm_grew(self, unit: Unit, names: list[str]) -> None:
+        self._users.joined(unit, names)
+        self.rooms.unblock(unit, self._realm.size)
+        self._inbox.work(unit)
+        self.rooms.moved.update(self.rooms.rooms)
+
+    def _need_realm(self, unit: Unit, size: int) -> None:
+        """Something names a longer realm log: ask for it."""
+        if self._realm.log.state is LogState.FOLLOWING and self._realm.size < size:
+            _again(self._realm.log)
+
+    # --- after every input ---
+
+    def _settle(self, unit: Unit) -> None:
+        self.rooms.wake(unit)
+        for room in list(self.rooms.rooms.values()):
+            if room.log.claims:
+                self.rooms.settle(unit, room)
+        moved, self.rooms.moved = self.rooms.moved, set()
+        for room_id in moved:
+            if room_id in self.rooms.rooms:
+                self._intents.work(unit, self.rooms.rooms[room_id])
+                self._tell_room(unit, self.rooms.rooms[room_id])
+        if self.link.online:
+            for log, token in self._logs():
+                self._present(unit, log, token)
+            self._inbox.open(unit)
+            self.outbox.pump(unit)
+
+    def _present(self, unit: Unit, log: FollowedLog, token: bytes) -> None:
+        if log.state is LogState.IDLE and unit.now >= log.retry_at:
+            log.state, log.retry_at = LogState.ASKED, 0
+            rid = self.link.request(Asked("log", log.id))
+            unit.transmit(frames.encode(frames.Present(rid=rid, log=log.id, token=token, after=log.chain.seq)))
+
+    def _lane_open(self, row: Outgoing) -> bool:
+        """Whether a row may leave now; texts are judged when they are sealed."""
+        if row.log in self.rooms.runs and row.kind == "post":
+            return self.rooms.runs[row.log].level
+        room = self.rooms.rooms.get(row.log)
+        if row.kind == "commit":
+            return room is not None and (row.token_hash == NO_EPOCH or room.level)
+        if row.kind in ("post", "text"):
+            return room is not None and room.level and room.readable
+        return bool(self._realm.size)
+
+    def _tell_room(self, unit: Unit, room: Room) -> None:
+        info = room_info(room)
+        unit.notify(lambda cursor: RoomChanged(cursor=cursor, room=info, what=_what(info)))
+
+    def _purge(self, unit: Unit) -> None:
+        if unit.now >= self._purge_at:
+            self._purge_at = unit.now + PURGE_EVERY
+            for room in self.rooms.rooms.values():
+                purge(unit, room.log)
+
+
+def _again(log: FollowedLog) -> None:
+    """Present the log again at once."""
+    if log.state is not LogState.BROKEN:
+        log.state, log.retry_at, log.tries = LogState.IDLE, 0, 0
+
+
+def _what(room: Any) -> str:
+    """A line for people on how a room stands."""
+    if room.state == "pending":
+        return f"agreeing {len(room.members) - len(room.missing)} of {len(room.members)}"
+    return f"{room.state}, epoch {room.epoch}, {len(room.members)} members"

@@ -1,0 +1,116 @@
+"""This device's mailbox: items are opened, given to the room they are for, and deleted at the relay once stored.
+
+Source: docs/spec/identity.md ("Mailbox"). Invariants
+- Items are handled in order; the position is stored in the unit that handled them, then the relay may delete.
+- An item whose sender or context needs a longer realm log waits, with all behind it, until the log has come.
+- An item that cannot be opened or judged is passed over with an alarm: it never blocks the ones behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cloister.engine.account import Account
+from cloister.engine.link import Asked, Link
+from cloister.engine.realm_log import RealmLog
+from cloister.engine.rooms import Rooms
+from cloister.engine.unit import Unit
+from cloister.engine.values import Alarm
+from cloister.errors import PeerError
+from cloister.identity.mailbox import MailboxItem, open_item
+from cloister.primitives.signature import VerifyKey
+from cloister.protocols.interface import Channel, ChannelKind, Envelope, Me, Suite
+from cloister.wire import frames
+
+INBOX = Channel(ChannelKind.MAILBOX, b"")
+
+
+@dataclass(slots=True)
+class Inbox:
+    """The mailbox's reading position and the items that wait."""
+
+    account: Account
+    me: Me
+    suites: Mapping[str, Suite]
+    link: Link
+    realm: RealmLog
+    rooms: Rooms
+    need_realm: Callable[[Unit, int], None]
+    position: int = 0
+    opened: bool = False
+    _held: list[frames.Item] = field(default_factory=list)
+    _waits_for: int = 0
+    _tried: int = 0
+
+    def load(self, unit: Unit) -> None:
+        """Where the reading stands."""
+        self.position = int.from_bytes(unit.get("meta", b"mail position") or b"", "big")
+
+    def disconnected(self) -> None:
+        """What was not handled comes again."""
+        self.opened = False
+        self._held.clear()
+        self._waits_for = 0
+
+    def open(self, unit: Unit) -> None:
+        """Ask for what waits, once the realm log is there."""
+        if not self.opened and self.link.online and self.realm.size:
+            self.opened = True
+            rid = self.link.request(Asked("mail"))
+            unit.transmit(frames.encode(frames.MailOpen(rid=rid, after=self.position)))
+
+    def received(self, unit: Unit, items: list[frames.Item]) -> None:
+        """Items came."""
+        self._held.extend(items)
+        self.work(unit)
+
+    def work(self, unit: Unit) -> None:
+        """Handle what can be handled."""
+        before = self.position
+        while self._held and self._waits_for <= self.realm.size:
+            self._waits_for = 0
+            item = self._held[0]
+            if item.number > self.position:
+                wait = self._handle(unit, item)
+                if wait:
+                    self._waits_for = wait
+                    self.need_realm(unit, wait)
+                    break
+                self.position = item.number
+            self._held.pop(0)
+        if self.position != before:
+            unit.put("meta", b"mail position", self.position.to_bytes(8, "big"))
+            rid = self.link.request(Asked("mail"))
+            unit.transmit(frames.encode(frames.MailAck(rid=rid, upto=self.position)))
+
+    def _handle(self, unit: Unit, item: frames.Item) -> int:
+        """Handle one item; the realm log size it must wait for, or 0."""
+        try:
+            opened = open_item(item.body, self.account.device, [self.account.keys.mailbox], self._sender_key)
+            return self._route(unit, opened, item)
+        except PeerError as error:
+            if error.code in ("unknown_sender", "gap") and self._tried != item.number:
+                self._tried = item.number  # once: the realm log may have grown a moment ago
+                return self.realm.size + 1
+            unit.notify(lambda cursor, code=error.code, detail=error.detail: Alarm(  # type: ignore[misc]
+                cursor=cursor, code=code, detail=detail))  # fmt: skip
+            return 0
+
+    def _sender_key(self, device: str) -> VerifyKey:
+        return self.realm.state().device(device).key
+
+    def _route(self, unit: Unit, opened: MailboxItem, item: frames.Item) -> int:
+        """To its room's session, or to its suite as an invitation. The suite's name begins the item's kind."""
+        suite, _, kind = opened.kind.partition(" ")
+        envelope = Envelope(channel=INBOX, kind=kind, payload=opened.body, entry_id=item.item_id, sender=opened.sender)
+        if opened.room is None or suite not in self.suites:
+            raise PeerError("unsupported", "a mailbox item of an unknown kind")
+        room = self.rooms.rooms.get(opened.room)
+        if room is None:
+            session, effects = self.suites[suite].join(self.me, envelope, None, unit.now, unit.rng)
+            self.rooms.open(unit, opened.room, suite, session, effects)
+            return 0
+        if room.suite != suite:
+            raise PeerError("misrouted", "a mailbox item of another suite than its room's")
+        return self.rooms.mail(unit, room, envelope)

@@ -1,0 +1,87 @@
+"""How this device knows the people of its realm: its own name, a link it made itself, or the realm log alone.
+
+Source: docs/spec/identity.md ("Enrolment"). A newcomer who used one of this device's links proves it by a tag that
+only holders of the link can make; a wrong tag is an alarm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cloister.engine.account import Account
+from cloister.engine.realm_log import RealmLog
+from cloister.engine.rows import OwnInvite
+from cloister.engine.store import Store
+from cloister.engine.unit import Unit
+from cloister.engine.values import UserInfo, UserJoined
+from cloister.errors import PeerError
+from cloister.identity.enrolment import check_tag
+from cloister.identity.invite import Token
+from cloister.identity.realm import UserRecord
+from cloister.identity.safety_number import safety_number
+
+_invite = msgspec.msgpack.Decoder(OwnInvite)
+
+
+@dataclass(slots=True)
+class Users:
+    """The people of the realm, as known here."""
+
+    account: Account
+    realm: RealmLog
+    _how: dict[str, str] = field(default_factory=dict)
+
+    def load(self, store: Store) -> None:
+        """Judge everybody in the replica."""
+        if self.realm.size:
+            for name in self.realm.state().users():
+                self._how[name] = self._judge(store.get("invite", self._invite_of(name)), name)
+
+    def joined(self, unit: Unit, names: list[str]) -> None:
+        """New names have come: judge them and say so."""
+        for name in names:
+            how = self._judge(unit.get("invite", self._invite_of(name)), name)
+            self._how[name] = how
+            unit.notify(
+                lambda cursor, name=name, how=how: UserJoined(  # type: ignore[misc]
+                    cursor=cursor, name=name, how=how, alarm=how == "alarm"
+                )
+            )
+
+    def verified(self, name: str) -> bool:
+        """Whether a name is known by more than the realm log."""
+        return self._how.get(name) in ("own", "link")
+
+    def all(self) -> list[UserInfo]:
+        """Everybody, by name."""
+        state = self.realm.state()
+        me = (self.account.user, self.account.user_keys.public)
+        return [
+            UserInfo(
+                name=name,
+                devices=list(state.user(name).devices),
+                safety_number=safety_number(self.account.realm, me, (name, state.user(name).identity_key.raw)),
+                how=self._how.get(name, "log"),
+            )
+            for name in state.users()
+        ]
+
+    def _invite_of(self, name: str) -> bytes:
+        return self.realm.state().user(name).enrolled.invite_id or b""
+
+    def _judge(self, invite: bytes | None, name: str) -> str:
+        if name == self.account.user:
+            return "own"
+        if invite is None:
+            return "log"
+        return self._tagged(_invite.decode(invite), self.realm.state().user(name))
+
+    def _tagged(self, invite: OwnInvite, user: UserRecord) -> str:
+        token = Token(id=user.enrolled.invite_id or b"", secret=invite.secret)
+        try:
+            check_tag(token, self.account.realm, user.enrolled)
+        except PeerError:
+            return "alarm"
+        return "link"
