@@ -64,6 +64,12 @@ docs: $(VENV)/.dev ## write every generated page again
 system: $(VENV)/.peers ## real processes: kills, power cuts, simulation, live peers
 	@$(BIN)/python -m pytest -m "system or slow" $(ARGS)
 
+sim: $(VENV)/.dev ## a thousand seeds of the simulation; ARGS="--seeds 500-600" for others
+	@$(BIN)/python -m cloister.testing.simulation $(ARGS)
+
+mutants: $(VENV)/.dev ## take each check out: a test must fail; ARGS="REC NON-03" for some
+	@$(BIN)/python -m tools.mutants $(ARGS)
+
 locks: $(VENV)/.dev ## resolve the three hash-pinned locks again
 	@cd requirements && for n in run dev peers; do ../$(BIN)/pip-compile --generate-hashes --allow-unsafe \
 	  --strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -U -o $$n.txt $$n.in; done

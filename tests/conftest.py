@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+if _mutant := os.environ.get("CLOISTER_MUTANT"):  # `make mutants`: one check is taken out of the product
+    from tools.mutants import install
+
+    install(_mutant)
+
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The run's key pool goes with the run."""

@@ -15,6 +15,8 @@ from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 
 
 def _folder() -> Path:
+    if shared := os.environ.get("CLOISTER_KEYPOOL"):  # one pool for the many short runs of `make mutants`
+        return Path(shared)
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"pid{os.getpid()}"
     folder = Path(tempfile.gettempdir()) / f"cloister-test-keys-{os.getuid()}-{run}"
     folder.mkdir(mode=0o700, exist_ok=True)
