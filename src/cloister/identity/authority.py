@@ -28,13 +28,10 @@ from cloister.identity.certificate import (
     CertificateRequest,
     Usage,
     build_request,
-    issue_crl,
-    issue_intermediate,
-    issue_leaf,
-    issue_root,
     read_request,
 )
 from cloister.identity.credential import realm_name, relay_id
+from cloister.identity.issuing import issue_crl, issue_intermediate, issue_leaf, issue_root
 from cloister.identity.keys import key_hash
 from cloister.primitives import Rng
 from cloister.primitives.signature import SigningKey

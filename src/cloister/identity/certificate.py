@@ -1,4 +1,4 @@
-"""X.509: requests, leaves, the chain check and revocation lists.
+"""X.509: requests, the chain check and revocation lists; `issuing` makes what is checked here.
 
 Source: RFC 5280, RFC 2986; docs/spec/identity.md ("Certificates"). The only pure module that may import
 `datetime`: X.509 speaks of dates, everything else of Cloister of milliseconds since the epoch.
@@ -38,7 +38,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
-from cloister.identity.credential import realm_name
 from cloister.identity.keys import DeviceKeys, key_hash
 from cloister.primitives.rsa import BITS, RsaDecryptKey, RsaSigningKey
 from cloister.primitives.signature import SigningKey
@@ -46,19 +45,22 @@ from cloister.primitives.signature import SigningKey
 LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = 60
 """Age at which a leaf is renewed."""
-AUTHORITY_DAYS: Final = 3652
-CRL_DAYS: Final = 30
 MAX_CERTIFICATE: Final = 2048
 """Bytes of the largest certificate or request that is read."""
 MAX_CRL: Final = 2**18
 DAY_MS: Final = 86_400_000
-_BACKDATE: Final = timedelta(minutes=5)
-"""Leaves begin a little earlier, so that a client whose clock is two minutes slow accepts a fresh one."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
 _Private = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
-_Spoiled = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+_Spoiled = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    Warning,  # deprecated forms, where warnings are errors
+)
 
 
 class Usage(Enum):
@@ -112,14 +114,16 @@ class RevocationList:
     serials: frozenset[int]
 
 
-def _date(at_ms: int) -> datetime:
+def date_of(at_ms: int) -> datetime:
+    """The date, in whole seconds, of a time in ms; PeerError("bad_encoding") outside the calendar."""
     try:
         return (_EPOCH + timedelta(milliseconds=at_ms)).replace(microsecond=0)
     except OverflowError as error:
         raise PeerError("bad_encoding", "a time outside the calendar") from error
 
 
-def _ms(date: datetime) -> int:
+def ms_of(date: datetime) -> int:
+    """The time in ms of a date."""
     return (date - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -127,16 +131,18 @@ def _der_spki(key: ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurv
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _key_usage(usage: Usage) -> x509.KeyUsage:
-    return _bits(digital_signature=usage is not Usage.ENCRYPT, key_encipherment=usage is Usage.ENCRYPT)
+def key_usage(usage: Usage) -> x509.KeyUsage:
+    """The keyUsage extension of a leaf."""
+    return usage_bits(digital_signature=usage is not Usage.ENCRYPT, key_encipherment=usage is Usage.ENCRYPT)
 
 
-def _bits(
+def usage_bits(
     *,
     digital_signature: bool = False,
     key_encipherment: bool = False,
     authority: bool = False,
 ) -> x509.KeyUsage:
+    """A keyUsage extension; `authority` signs certificates and revocation lists."""
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,
@@ -150,6 +156,12 @@ def _bits(
     )
 
 
+def _one_spelling(der: bytes, signature: bytes) -> None:
+    """The signature ends `der` as a bit string of whole bytes: the library lets unused bits pass."""
+    if not der.endswith(b"\0" + signature):
+        raise PeerError("bad_cert", "a signature of a broken form")
+
+
 # --- requests ---------------------------------------------------------------------------------------------
 
 
@@ -159,7 +171,7 @@ def build_request(key: SigningKey | RsaSigningKey | RsaDecryptKey, subject: str,
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(subject)]), critical=True)
-        .add_extension(_key_usage(usage), critical=True)
+        .add_extension(key_usage(usage), critical=True)
     )
     if isinstance(key, SigningKey):
         request = builder.sign(ed25519.Ed25519PrivateKey.from_private_bytes(key.private_bytes()), None)
@@ -190,6 +202,7 @@ def read_request(der: bytes, usage: Usage) -> CertificateRequest:
         raise PeerError("bad_cert", "a request is too large")
     try:
         request = x509.load_der_x509_csr(der)
+        _one_spelling(der, request.signature)
         if not request.is_signature_valid:
             raise PeerError("bad_cert", "a request is not signed by its key")
         extensions = request.extensions
@@ -230,107 +243,18 @@ def _fits(key: object, extensions: x509.Extensions, usage: Usage) -> bool:
     else:
         fits = not usage.is_rsa and isinstance(key, ed25519.Ed25519PublicKey)
     try:
-        return fits and extensions.get_extension_for_class(x509.KeyUsage).value == _key_usage(usage)
+        return fits and extensions.get_extension_for_class(x509.KeyUsage).value == key_usage(usage)
     except x509.ExtensionNotFound:
         return False
 
 
-# --- issuing ----------------------------------------------------------------------------------------------
-
-
-def _ec_private(key: SigningKey) -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(int.from_bytes(key.private_bytes(), "big"), ec.SECP256R1())
-
-
-def _authority_name(realm: str, role: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, realm_name(realm)),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Cloister {role}"),
-        ]
-    )
-
-
-def issue_root(realm: str, key: SigningKey, serial: int, now: int) -> bytes:
-    """The self-signed root (DER) of a P-256 key; ten years."""
-    return _issue_authority(realm, "root", key, (realm, "root", key), serial, now, path_length=1)
-
-
-def issue_intermediate(realm: str, key: SigningKey, root_key: SigningKey, serial: int, now: int) -> bytes:
-    """The intermediate (DER) of a P-256 key, signed by the root; ten years, path length 0."""
-    return _issue_authority(realm, "issuing", key, (realm, "root", root_key), serial, now, path_length=0)
-
-
-def _issue_authority(
-    realm: str,
-    role: str,
-    key: SigningKey,
-    issuer: tuple[str, str, SigningKey],
-    serial: int,
-    now: int,
-    *,
-    path_length: int,
-) -> bytes:
-    public = _ec_private(key).public_key()
-    issuer_key = _ec_private(issuer[2])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_authority_name(realm, role))
-        .issuer_name(_authority_name(issuer[0], issuer[1]))
-        .public_key(public)
-        .serial_number(serial)
-        .not_valid_before(_date(now) - _BACKDATE)
-        .not_valid_after(_date(now) + timedelta(days=AUTHORITY_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_bits(authority=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )
-    return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def issue_leaf(request: CertificateRequest, intermediate: bytes, key: SigningKey, serial: int, now: int) -> bytes:
-    """The leaf (DER) that answers `request`, signed by the intermediate's `key`; 90 days from `now` (ms)."""
-    issuer = x509.load_der_x509_certificate(intermediate)
-    issuer_key = _ec_private(key)
-    public = x509.load_der_x509_csr(request.der).public_key()
-    begin = _date(now)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(issuer.subject)
-        .public_key(public)
-        .serial_number(serial)
-        .not_valid_before(begin - _BACKDATE)
-        .not_valid_after(begin + timedelta(days=LEAF_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(request.usage), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(request.subject)]), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )
-    return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def issue_crl(intermediate: bytes, key: SigningKey, number: int, revoked: Sequence[tuple[int, int]], now: int) -> bytes:
-    """A revocation list (DER) of (serial, time in ms), signed by the intermediate's `key`; 30 days."""
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(x509.load_der_x509_certificate(intermediate).subject)
-        .last_update(_date(now))
-        .next_update(_date(now) + timedelta(days=CRL_DAYS))
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(_ec_private(key).public_key()), critical=False
-        )
-    )
-    for serial, at in revoked:
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_date(at)).build()
-        builder = builder.add_revoked_certificate(entry)
-    return builder.sign(_ec_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+def _is_client(extensions: x509.Extensions) -> bool:
+    """Whether the extended usage is clientAuth and nothing else."""
+    try:
+        value = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return list(value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 # --- checking ---------------------------------------------------------------------------------------------
@@ -340,9 +264,11 @@ def _load(der: bytes) -> x509.Certificate:
     if len(der) > MAX_CERTIFICATE:
         raise PeerError("bad_cert", "a certificate is too large")
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        _one_spelling(der, certificate.signature)
     except _Spoiled as error:
         raise PeerError("bad_cert", "not a certificate") from error
+    return certificate
 
 
 def _load_authority(der: bytes, issuer: x509.Certificate | None) -> x509.Certificate:
@@ -398,7 +324,7 @@ class Authorities:
             extensions = leaf.extensions
             key = leaf.public_key()
             subject = _subject(extensions)
-            fits = _fits(key, extensions, usage)
+            fits = _fits(key, extensions, usage) and _is_client(extensions)
             serial = leaf.serial_number
         except _Spoiled as error:
             raise PeerError("bad_cert", "not a certificate of ours") from error
@@ -416,18 +342,18 @@ class Authorities:
             usage=usage,
             spki=_spki(key),
             serial=serial,
-            not_before=_ms(leaf.not_valid_before_utc),
-            not_after=_ms(leaf.not_valid_after_utc),
+            not_before=ms_of(leaf.not_valid_before_utc),
+            not_after=ms_of(leaf.not_valid_after_utc),
         )
 
     def _dates(self, leaf: x509.Certificate, at: int) -> None:
-        if at < _ms(leaf.not_valid_before_utc):
+        if at < ms_of(leaf.not_valid_before_utc):
             raise PeerError("bad_cert", "a certificate is not valid yet")
-        if at > min(_ms(leaf.not_valid_after_utc), _ms(self._intermediate.not_valid_after_utc)):
+        if at > min(ms_of(leaf.not_valid_after_utc), ms_of(self._intermediate.not_valid_after_utc)):
             raise PeerError("expired")
 
     def _issued(self, leaf: x509.Certificate, at: int) -> None:
-        verifier = verification.PolicyBuilder().store(self._store).time(_date(at)).build_client_verifier()
+        verifier = verification.PolicyBuilder().store(self._store).time(date_of(at)).build_client_verifier()
         try:
             verifier.verify(leaf, [self._intermediate])
         except (verification.VerificationError, *_Spoiled) as error:
@@ -439,9 +365,10 @@ class Authorities:
             raise PeerError("bad_cert", "a revocation list is too large")
         try:
             crl = x509.load_der_x509_crl(der)
+            _one_spelling(der, crl.signature)
             number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             serials = frozenset(entry.serial_number for entry in crl)
-            issued = _ms(crl.last_update_utc)
+            issued = ms_of(crl.last_update_utc)
         except (x509.ExtensionNotFound, *_Spoiled) as error:
             raise PeerError("bad_cert", "not a revocation list") from error
         key = self._intermediate.public_key()
