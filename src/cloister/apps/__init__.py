@@ -1,0 +1,1 @@
+"""What people touch: the command line now, the terminal and graphical interfaces later. They know the client only."""
