@@ -5,7 +5,7 @@ each under its own key. A call works on a `Draft` over them; when it fails the d
 leaves the state as it was, and when it succeeds the difference is exactly the `Put` and `Drop` effects.
 
 Invariants
-- An item's key is the shelf's name, a slash, and a suffix; values are strict CBOR.
+- An item's key is the shelf's name, a slash and a suffix (a single item: the name alone); values are strict CBOR.
 - An item that a draft puts with the same value is not written again.
 - `restore` reads what `Put` wrote and refuses everything else (`damaged`): the store is ours, not a peer's.
 """
@@ -32,7 +32,7 @@ class Shelf(Generic[T]):
 
     def key(self, suffix: bytes) -> bytes:
         """The full key of an item."""
-        return self.name + b"/" + suffix
+        return self.name + b"/" + suffix if suffix else self.name
 
 
 Stock = dict[bytes, dict[bytes, object]]

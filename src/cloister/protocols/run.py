@@ -2,7 +2,8 @@
 
 Source: docs/spec/suites.md ("Runs"); A.0 of the protocols ("Run channel", "Membership change").
 
-    M0 = ["propose", change, ctx fields, run_secret, head, Sign_P("SUITE propose", ctx, change, SHA-256(run_secret), head)]
+    M0 = ["propose", change, ctx fields, run_secret, head, sig]
+    sig = Sign_P("SUITE propose", ctx, change, SHA-256(run_secret), head)
     order = ["order", suite, room, epoch, th, author, removed, log_size, Sign_author("SUITE order", all before)]
     entry of the run log = AES-256-GCM(HKDF(run_secret, "seal", entry_id), nonce 0, message, AD=enc(run_id))
     its access token = HKDF(run_secret, "access")
@@ -65,14 +66,8 @@ def seal(suite: str, run_secret: bytes, run_id: bytes, entry_id: bytes, message:
     return _aead(suite, run_secret, entry_id).seal(ZERO_NONCE, message, enc(run_id))
 
 
-@check("RUN-01")
-def check_sealed(suite: str, run_secret: bytes, run_id: bytes, entry_id: bytes, payload: bytes) -> None:
-    """PeerError("bad_tag") unless somebody with the run's secret sealed this entry, for this run and id."""
-    _aead(suite, run_secret, entry_id).open(ZERO_NONCE, payload, enc(run_id))
-
-
 def unseal(suite: str, run_secret: bytes, run_id: bytes, entry_id: bytes, payload: bytes) -> bytes:
-    """The message in an entry of the run's log."""
+    """The message in an entry; PeerError("bad_tag") unless a holder of the run's secret sealed it for this place."""
     return _aead(suite, run_secret, entry_id).open(ZERO_NONCE, payload, enc(run_id))
 
 
@@ -130,7 +125,7 @@ class Order:
         return order
 
 
-@check("RUN-02")
+@check("RUN-01")
 def check_order_signature(order: Order, key: Verifier) -> None:
     """PeerError("bad_sig") unless the named author signed the order."""
     verify(key, order.signature, f"{order.suite} order", *order.items())
@@ -234,53 +229,53 @@ class Proposal:
         return self.context.deadline - RUN_LIFE
 
 
-@check("RUN-03")
+@check("RUN-02")
 def check_proposal_signature(proposal: Proposal, party: Party) -> None:
     """PeerError("bad_sig") unless the proposer, a member of the new roster, signed all of M0."""
     key = party.verify_key(party.index(proposal.context.proposer))
     verify(key, proposal.signature, f"{proposal.context.suite} propose", *proposal._signed_items(party.ctx))  # noqa: SLF001
 
 
-@check("RUN-04")
+@check("RUN-03")
 def check_outer(proposal: Proposal, sender: DeviceId | None) -> None:
     """PeerError("inner_outer") unless the mailbox item was sent by the proposer."""
     if proposal.context.proposer != sender:
-        raise PeerError("inner_outer", check="RUN-04")
+        raise PeerError("inner_outer", check="RUN-03")
 
 
-@check("RUN-05")
+@check("RUN-04")
 def check_suite(context: Context, suite: str) -> None:
     """PeerError("wrong_context") for a proposal of another suite."""
     if context.suite != suite:
-        raise PeerError("wrong_context", "another suite", check="RUN-05")
+        raise PeerError("wrong_context", "another suite", check="RUN-04")
 
 
-@check("RUN-06")
+@check("RUN-05")
 def check_variant(context: Context, variant: str) -> None:
     """PeerError("not_allowed") unless this device consented to the variant."""
     if context.variant != variant:
-        raise PeerError("not_allowed", "a variant that nobody here consented to", check="RUN-06")
+        raise PeerError("not_allowed", "a variant that nobody here consented to", check="RUN-05")
 
 
-@check("RUN-07")
+@check("RUN-06")
 def check_deadline(context: Context, now: int) -> None:
     """PeerError("stale_timestamp") unless the deadline lies ahead, and not more than 24 hours."""
     if not now < context.deadline <= now + RUN_LIFE + CLOCK_SKEW:
-        raise PeerError("stale_timestamp", check="RUN-07")
+        raise PeerError("stale_timestamp", check="RUN-06")
 
 
-@check("RUN-08")
+@check("RUN-07")
 def check_size(context: Context, most: int) -> None:
     """PeerError("quota") unless the roster has 2 to `most` members."""
     if not 2 <= len(context.roster) <= most:
-        raise PeerError("quota", f"this suite takes 2 to {most} members", check="RUN-08")
+        raise PeerError("quota", f"this suite takes 2 to {most} members", check="RUN-07")
 
 
-@check("RUN-09")
+@check("RUN-08")
 def check_addressed(context: Context, device: DeviceId) -> None:
     """PeerError("misrouted") unless this device is in the new roster."""
     if device not in context.roster:
-        raise PeerError("misrouted", "a run without this device", check="RUN-09")
+        raise PeerError("misrouted", "a run without this device", check="RUN-08")
 
 
 def fresh_ids(rng: Rng) -> tuple[bytes, bytes]:

@@ -1,0 +1,522 @@
+"""A classic room's epochs: what is stored of each, its records, and the commit that begins the next.
+
+Source: docs/spec/suites.md ("Epochs", "Commit"); A.0 of the protocols ("Commit", "Record").
+
+    M4 = ["commit", run_id, th, SHA-256(run head), MAC(confirm, "SUITE commit entry", th)]
+
+Invariants
+- A commit counts only against the epoch it names, for a run whose confirms all stand in its log up to the run head,
+  and with SHA-256(token of the epoch it makes) as its next_token_hash.
+- The first commit that returns in the log ends the epoch; every other run of that epoch is then over.
+- An epoch that has ended seals nothing more; it reads what is still under way for READ_ON, or until the next one ends.
+- From its place in the log on, nothing that an ordered-out device sends is taken (`not_allowed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cloister.codec.cbor import Fields, enc
+from cloister.errors import PeerError
+from cloister.identity.realm import DeviceRecord
+from cloister.primitives.kdf import sha256
+from cloister.primitives.labelled import mac, verify_mac
+from cloister.primitives.rsa import RsaVerifyKey
+from cloister.protocols import policy as policies
+from cloister.protocols import record as records
+from cloister.protocols.agreement import AGREED, RUN, Run, Turn
+from cloister.protocols.checks import check
+from cloister.protocols.forms import HASH, ID, head_items, read_head, texts
+from cloister.protocols.interface import (
+    NO_EPOCH,
+    READ_ONLY_ITEM,
+    Commit,
+    DeviceId,
+    Envelope,
+    RoomPolicy,
+    Roster,
+    SignedHead,
+    Unfollow,
+)
+from cloister.protocols.items import Draft, Shelf
+from cloister.protocols.ratchet import RecvChain, SendChain
+from cloister.protocols.record import Schedule, Scope
+from cloister.protocols.run import DAY, NO_TH, Order
+
+READ_ON: Final = DAY
+"""How long (ms) an epoch that has ended still reads."""
+ROSTER_MOST: Final = 256
+
+
+# --- what is stored ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomState:
+    """What does not belong to one epoch.
+
+    `current` is the th of the epoch that stands (empty: none yet), `out` why this device has no part in the room
+    (empty, `removed` or `locked`), `joined_at` the head its inviter vouched for, `tried` whether a first run was made,
+    `rest_until` (ms) when a rekey may be tried again.
+    """
+
+    policy: RoomPolicy
+    current: bytes = b""
+    out: str = ""
+    joined_at: SignedHead | None = None
+    parked: Roster = ()
+    tried: bool = False
+    rest_until: int = 0
+
+    def encode(self) -> bytes:
+        """The stored form."""
+        flags = [self.current, self.out, self.tried, self.rest_until]
+        return enc(policies.items(self.policy), flags, head_items(self.joined_at), list(self.parked))
+
+    @classmethod
+    def decode(cls, data: bytes) -> RoomState:
+        """What `encode` gave."""
+        fields = Fields.decode(data, "room")
+        policy, flags = policies.read(fields.fields("policy")), fields.fields("flags")
+        state = cls(
+            policy=policy,
+            current=flags.octets("current", most=HASH),
+            out=flags.text("out", 16),
+            tried=flags.flag("tried"),
+            rest_until=flags.uint("rest until"),
+            joined_at=read_head(fields, "joined at"),
+            parked=texts(fields, "parked", ROSTER_MOST),
+        )
+        fields.end()
+        return state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch; `ended_at` (ms) is 0 while it stands, `began_by` the seq of the commit that began it."""
+
+    number: int
+    th: bytes
+    roster: Roster
+    policy: RoomPolicy
+    log_size: int
+    exporter: bytes = field(repr=False)
+    token: bytes = field(repr=False)
+    key_check: str
+    began_at: int
+    began_by: int
+    ended_at: int = 0
+
+    @property
+    def token_hash(self) -> bytes:
+        """The epoch's name at the relay."""
+        return sha256(self.token)
+
+    def encode(self) -> bytes:
+        """The stored form."""
+        times = [self.began_at, self.began_by, self.ended_at]
+        secrets = [self.exporter, self.token, self.key_check]
+        policy = policies.items(self.policy)
+        return enc(self.number, self.th, list(self.roster), policy, self.log_size, secrets, times)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Epoch:
+        """What `encode` gave."""
+        fields = Fields.decode(data, "epoch")
+        number, th, roster = fields.uint("number"), fields.octets("th", HASH), texts(fields, "roster", ROSTER_MOST)
+        policy, log_size = policies.read(fields.fields("policy")), fields.uint("log size")
+        secrets, times = fields.fields("secrets"), fields.fields("times")
+        fields.end()
+        return cls(
+            number=number,
+            th=th,
+            roster=roster,
+            policy=policy,
+            log_size=log_size,
+            exporter=secrets.octets("exporter", HASH),
+            token=secrets.octets("token", HASH),
+            key_check=secrets.text("key check", 32),
+            began_at=times.uint("began at"),
+            began_by=times.uint("began by"),
+            ended_at=times.uint("ended at"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingOrder:
+    """An order of removal that is not carried out yet; `retry_at` (ms) is when a failed run may be followed."""
+
+    order: Order
+    seen_at: int
+    retry_at: int = 0
+
+    def encode(self) -> bytes:
+        """The stored form."""
+        return enc(self.order.encode(), self.seen_at, self.retry_at)
+
+    @classmethod
+    def decode(cls, data: bytes) -> StandingOrder:
+        """What `encode` gave."""
+        fields = Fields.decode(data, "standing order")
+        order = Order.decode(fields.octets("order"))
+        standing = cls(order=order, seen_at=fields.uint("seen at"), retry_at=fields.uint("retry at"))
+        fields.end()
+        return standing
+
+
+def _encode_head(head: SignedHead) -> bytes:
+    return enc(head.items())
+
+
+def _decode_head(data: bytes) -> SignedHead:
+    head = read_head(Fields.decode(data, "head"), "head")
+    if head is None:
+        raise PeerError("bad_encoding")
+    return head
+
+
+def _as_is(value: bytes) -> bytes:
+    return value
+
+
+ROOM: Shelf[RoomState] = Shelf(b"room", RoomState.encode, RoomState.decode)
+HEAD: Shelf[SignedHead] = Shelf(b"head", _encode_head, _decode_head)
+EPOCH: Shelf[Epoch] = Shelf(b"epoch", Epoch.encode, Epoch.decode)
+SEND: Shelf[SendChain] = Shelf(b"send", SendChain.encode, SendChain.decode)
+RECV: Shelf[RecvChain] = Shelf(b"recv", RecvChain.encode, RecvChain.decode)
+SKIP: Shelf[bytes] = Shelf(b"skip", _as_is, _as_is)
+ORDER: Shelf[StandingOrder] = Shelf(b"order", StandingOrder.encode, StandingOrder.decode)
+READ_ONLY: Shelf[bytes] = Shelf(READ_ONLY_ITEM, _as_is, _as_is)
+
+
+def room_of(draft: Draft) -> RoomState:
+    """The room's own item, which every session has."""
+    state = draft.get(ROOM)
+    if state is None:
+        raise PeerError("damaged", "a session without its room")
+    return state
+
+
+def current(draft: Draft) -> Epoch | None:
+    """The epoch that stands, if there is one."""
+    return draft.get(EPOCH, room_of(draft).current)
+
+
+def standing_orders(draft: Draft, roster: Iterable[DeviceId]) -> list[Order]:
+    """The orders against somebody of this roster, the oldest first."""
+    members = set(roster)
+    found = [item for _, item in draft.all(ORDER) if members & set(item.order.removed)]
+    return [item.order for item in sorted(found, key=lambda item: (item.seen_at, item.order.id))]
+
+
+def ordered_out(draft: Draft) -> frozenset[DeviceId]:
+    """All devices against which an order stands."""
+    return frozenset(device for _, item in draft.all(ORDER) for device in item.order.removed)
+
+
+def runs_of(draft: Draft) -> list[Run]:
+    """All runs, the newest last."""
+    return sorted((run for _, run in draft.all(RUN)), key=lambda run: (run.opened_at, run.id))
+
+
+# --- records -----------------------------------------------------------------------------------------------
+
+
+def scope_of(turn: Turn, epoch: Epoch) -> Scope:
+    """What the epoch's records are bound to."""
+    return Scope(
+        suite=turn.agreement.suite,
+        room=turn.room,
+        th=epoch.th,
+        members=len(epoch.roster),
+        exporter=epoch.exporter,
+        cipher=turn.agreement.cipher,
+    )
+
+
+def record_of(turn: Turn, device: DeviceId, log_size: int) -> DeviceRecord:
+    """The device as the epoch judged it."""
+    return turn.me.directory().device(device, log_size)
+
+
+def verify_key(turn: Turn, device: DeviceId, log_size: int) -> RsaVerifyKey:
+    """The certified key that checks a member's signatures; PeerError("not_ready") for one without."""
+    key = record_of(turn, device, log_size).rsa_verify
+    if key is None:
+        raise PeerError("not_ready", "the device has no RSA keys")
+    return key
+
+
+def chain_key(th: bytes, index: int) -> bytes:
+    """The suffix under which a sender's chain is kept: 34 bytes; a skipped key adds its number."""
+    return th + index.to_bytes(2, "big")
+
+
+def _kept_key(th: bytes, index: int, seq: int) -> bytes:
+    return chain_key(th, index) + seq.to_bytes(8, "big")
+
+
+def seal_entry(
+    turn: Turn, epoch: Epoch, content: bytes, *, kind: str, entry_id: bytes, head: SignedHead | None
+) -> bytes:
+    """A sealed entry of the room's log; the draft holds the chain after it."""
+    chain = turn.draft.get(SEND, epoch.th)
+    if chain is None:
+        raise PeerError("stale_epoch")
+    payload, following = records.seal(
+        scope_of(turn, epoch),
+        epoch.roster.index(turn.me.device),
+        chain,
+        turn.signing_key(),
+        content,
+        kind=kind,
+        entry_id=entry_id,
+        head=head,
+    )
+    turn.draft.put(SEND, epoch.th, following)
+    return payload
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A record that verified."""
+
+    epoch: Epoch
+    sender: DeviceId
+    seq: int
+    head: SignedHead | None
+    content: bytes
+
+
+@check("REC-08")
+def check_epoch_known(epoch: Epoch | None) -> None:
+    """PeerError("stale_epoch") for an entry of an epoch that is not held."""
+    if epoch is None:
+        raise PeerError("stale_epoch", check="REC-08")
+
+
+@check("REC-09")
+def check_not_silenced(sender: DeviceId, out: frozenset[DeviceId]) -> None:
+    """PeerError("not_allowed") for what a device sends after the order that puts it out."""
+    if sender in out:
+        raise PeerError("not_allowed", "an order stands against its sender", check="REC-09")
+
+
+@check("REC-10")
+def check_own_number(seq: int, chain: SendChain | None) -> None:
+    """PeerError("conflict") for a number that this device has not used: a copy of it writes."""
+    if chain is not None and seq >= chain.seq:
+        raise PeerError("conflict", "a copy of this device writes here", check="REC-10")
+
+
+def open_entry(turn: Turn, envelope: Envelope) -> Opened | None:
+    """The record in an entry of the room's log, its sender's chain moved; None for one's own."""
+    found = [epoch for _, epoch in turn.draft.all(EPOCH) if epoch.token_hash == envelope.token_hash]
+    epoch = found[0] if found else None
+    check_epoch_known(epoch)
+    if epoch is None:
+        raise PeerError("stale_epoch")
+    scope = scope_of(turn, epoch)
+    sealed = records.unwrap(scope, envelope.payload, kind=envelope.kind, entry_id=envelope.entry_id)
+    index, seq = sealed.header.sender, sealed.header.seq
+    sender = epoch.roster[index]
+    key = verify_key(turn, sender, epoch.log_size)
+    if sender == turn.me.device:
+        records.check_signature(scope, sealed, key)
+        check_own_number(seq, turn.draft.get(SEND, epoch.th))
+        return None
+    chain = turn.draft.get(RECV, chain_key(epoch.th, index))
+    if chain is None:
+        raise PeerError("stale_epoch")
+    content, moved = records.open_sealed(
+        scope, sealed, chain, lambda number: turn.draft.get(SKIP, _kept_key(epoch.th, index, number)), key
+    )
+    check_not_silenced(sender, ordered_out(turn.draft))
+    turn.draft.put(RECV, chain_key(epoch.th, index), moved.chain)
+    for number, mk in moved.kept:
+        turn.draft.put(SKIP, _kept_key(epoch.th, index, number), mk)
+    for number in moved.spent:
+        turn.draft.drop(SKIP, _kept_key(epoch.th, index, number))
+    return Opened(epoch, sender, seq, sealed.header.head, content)
+
+
+def messages(draft: Draft, epoch: Epoch) -> int:
+    """How many messages the epoch has carried, skipped ones too."""
+    own = draft.get(SEND, epoch.th)
+    return (own.seq if own else 0) + sum(chain.seq for _, chain in draft.all(RECV, epoch.th))
+
+
+# --- commits -----------------------------------------------------------------------------------------------
+
+
+def token_of(turn: Turn, agreed: Schedule) -> bytes:
+    """The access token of the epoch that a run's schedule makes."""
+    return records.access_token(turn.agreement.suite, agreed.exporter, turn.room)
+
+
+def post_commit(turn: Turn, run: Run, agreed: Schedule) -> None:
+    """M4: post the commit that ends the run's parent epoch (for a new room: its create)."""
+    context = run.proposal.context
+    parent = turn.draft.get(EPOCH, context.prev_th)
+    expects = NO_EPOCH if parent is None else parent.token_hash
+    tag = mac(agreed.confirm, f"{turn.agreement.suite} commit entry", agreed.th)
+    turn.draft.put(RUN, run.id, replace(run, posted=True))
+    turn.draft.emit(
+        Commit(
+            room=turn.room,
+            expects=expects,
+            entry_id=turn.rng(ID),
+            payload=enc("commit", run.id, agreed.th, sha256(run.head), tag),
+            next_token_hash=sha256(token_of(turn, agreed)),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CommitEntry:
+    """M4 as read."""
+
+    run_id: bytes
+    th: bytes
+    head_hash: bytes
+    tag: bytes
+
+    @classmethod
+    def decode(cls, data: bytes) -> CommitEntry:
+        """PeerError("bad_encoding") for what is not M4."""
+        fields = Fields.decode(data, "commit")
+        fields.kind("commit")
+        entry = cls(
+            fields.octets("run", ID),
+            fields.octets("th", HASH),
+            fields.octets("run head", HASH),
+            fields.octets("mac", HASH),
+        )
+        fields.end()
+        return entry
+
+
+@check("COM-01")
+def check_against(envelope: Envelope, run: Run, parent: Epoch | None) -> None:
+    """PeerError("stale_epoch") unless the entry was posted against the run's parent (a new room: against nothing)."""
+    new_room = run.proposal.context.prev_th == NO_TH
+    if parent is not None:
+        against = envelope.token_hash == parent.token_hash
+    else:
+        against = (envelope.token_hash == NO_EPOCH) is new_room
+    if not against:
+        raise PeerError("stale_epoch", check="COM-01")
+
+
+@check("COM-02")
+def check_confirmed(run: Run, agreed: Schedule | None) -> None:
+    """PeerError("not_confirmed") unless all confirms have verified here."""
+    if agreed is None or not run.ready_at:
+        raise PeerError("not_confirmed", check="COM-02")
+
+
+@check("COM-03")
+def check_run_head(run: Run, entry: CommitEntry) -> None:
+    """PeerError("bad_head") unless the commit names the entry of the run's log by which all confirms stood."""
+    if entry.head_hash != sha256(run.head):
+        raise PeerError("bad_head", "another run log than the one seen here", check="COM-03")
+
+
+@check("COM-04")
+def check_commit_mac(suite: str, agreed: Schedule, entry: CommitEntry) -> None:
+    """PeerError("confirm_mismatch") unless a member of the run made the commit, for this transcript."""
+    verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
+    if entry.th != agreed.th:
+        raise PeerError("confirm_mismatch", check="COM-04")
+
+
+@check("COM-05")
+def check_next_token(envelope: Envelope, token: bytes) -> None:
+    """PeerError("wrong_context") unless the entry opens the log to the run's own token."""
+    if envelope.next_token_hash != sha256(token):
+        raise PeerError("wrong_context", "the next token is not the run's", check="COM-05")
+
+
+@check("COM-06")
+def check_after_head(envelope: Envelope, head: SignedHead | None) -> None:
+    """PeerError("bad_head") when the commit stands before the head that the inviter vouched for."""
+    if head is not None and envelope.seq <= head.seq:
+        raise PeerError("bad_head", check="COM-06")
+
+
+def judge_commit(turn: Turn, envelope: Envelope, run: Run, entry: CommitEntry) -> Schedule:
+    """The schedule of the epoch that a commit begins, everything checked."""
+    agreed = turn.draft.get(AGREED, run.id)
+    check_against(envelope, run, turn.draft.get(EPOCH, run.proposal.context.prev_th))
+    check_confirmed(run, agreed)
+    if agreed is None:
+        raise PeerError("not_confirmed")
+    check_commit_mac(turn.agreement.suite, agreed, entry)
+    check_run_head(run, entry)
+    check_next_token(envelope, token_of(turn, agreed))
+    check_after_head(envelope, run.proposal.head)
+    return agreed
+
+
+def begin_epoch(turn: Turn, run: Run, agreed: Schedule, envelope: Envelope) -> Epoch:
+    """The run's epoch stands: its chains are laid out, its parent is ended, every other run is over."""
+    draft, context, state = turn.draft, run.proposal.context, room_of(turn.draft)
+    epoch = Epoch(
+        number=context.epoch,
+        th=agreed.th,
+        roster=context.roster,
+        policy=context.policy,
+        log_size=context.log_size,
+        exporter=agreed.exporter,
+        token=token_of(turn, agreed),
+        key_check=agreed.key_check,
+        began_at=turn.now,
+        began_by=envelope.seq,
+    )
+    newcomer = draft.get(EPOCH, context.prev_th) is None
+    end_epochs(turn, state.current)
+    for index, (device, key) in enumerate(zip(epoch.roster, agreed.chains, strict=True)):
+        if device == turn.me.device:
+            draft.put(SEND, epoch.th, SendChain(0, key))
+        else:
+            draft.put(RECV, chain_key(epoch.th, index), RecvChain(0, key))
+    draft.put(EPOCH, epoch.th, epoch)
+    parked = sorted((set(state.parked) | set(run.proposal.change.parked)) - set(epoch.roster))
+    joined_at = run.proposal.head if newcomer else state.joined_at
+    draft.put(
+        ROOM,
+        b"",
+        replace(
+            state, policy=epoch.policy, current=epoch.th, out="", parked=tuple(parked), joined_at=joined_at, tried=True
+        ),
+    )
+    for other in runs_of(draft):
+        end_run(turn, other)
+    draft.drop(READ_ONLY)
+    return epoch
+
+
+def end_epochs(turn: Turn, current_th: bytes) -> None:
+    """The standing epoch seals no more; the one before it is forgotten."""
+    for th, epoch in list(turn.draft.all(EPOCH)):
+        if th == current_th:
+            turn.draft.put(EPOCH, th, replace(epoch, ended_at=turn.now))
+            turn.draft.drop(SEND, th)
+        else:
+            drop_epoch(turn.draft, th)
+
+
+def drop_epoch(draft: Draft, th: bytes) -> None:
+    """Forget an epoch with all its keys."""
+    for shelf in (EPOCH, SEND, RECV, SKIP):
+        draft.drop_all(shelf, th)
+
+
+def end_run(turn: Turn, run: Run) -> None:
+    """Forget a run with all its secrets."""
+    turn.draft.drop(RUN, run.id)
+    turn.draft.drop(AGREED, run.id)
+    turn.agreement.forget(turn.draft, run.id)
+    turn.draft.emit(Unfollow(run_id=run.id))
