@@ -23,7 +23,6 @@ from cloister.errors import CloisterError
 @asynccontextmanager
 async def doorway(path: Path, backend: Backend) -> AsyncIterator[None]:
     """Serve `backend` at `path` while the context lasts."""
-    path.unlink(missing_ok=True)
     guests: set[asyncio.Task[None]] = set()
 
     async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,12 +35,7 @@ async def doorway(path: Path, backend: Backend) -> AsyncIterator[None]:
         finally:
             writer.close()
 
-    with short_path(path) as name:
-        door = socket.socket(socket.AF_UNIX)
-        os.fchmod(door.fileno(), 0o600)
-        door.bind(name)
-        Path(name).chmod(0o600)
-        server = await asyncio.start_unix_server(enter, sock=door, limit=LINE_MOST)
+    server = await asyncio.start_unix_server(enter, sock=_door(path), limit=LINE_MOST)
     try:
         yield
     finally:
@@ -49,7 +43,21 @@ async def doorway(path: Path, backend: Backend) -> AsyncIterator[None]:
         for guest in list(guests):
             guest.cancel()
         await asyncio.gather(*guests, return_exceptions=True)
-        path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _door(path: Path) -> socket.socket:
+    """A listening socket that only this user can reach; what a killed owner left is replaced."""
+    _remove(path)
+    door = socket.socket(socket.AF_UNIX)
+    with short_path(path) as name:
+        os.fchmod(door.fileno(), 0o600)  # Linux takes the mode of the file from here: never open, not for a moment
+        door.bind(name)
+    return door
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, backend: Backend) -> None:

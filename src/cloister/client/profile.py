@@ -62,7 +62,7 @@ class Profile:
         return self.folder.name
 
     @property
-    def vault(self) -> Path:
+    def vault_file(self) -> Path:
         """The file that the password opens."""
         return self.folder / "vault"
 
@@ -79,7 +79,7 @@ class Profile:
     @property
     def exists(self) -> bool:
         """Whether a profile was set up here."""
-        return self.vault.exists()
+        return self.vault_file.exists()
 
     def create(self, password: str, rng: Rng, *, cost: int = vault.DEFAULT_N) -> bytes:
         """Make folder and vault; the new database key (32 bytes). `cost` is scrypt's N.
@@ -91,17 +91,17 @@ class Profile:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_private(self.folder)
         key = rng(KEY_SIZE)
-        write_private(self.vault, vault.seal(key, password, rng, n=cost))
+        write_private(self.vault_file, vault.seal(key, password, rng, n=cost))
         return key
 
     def unlock(self, password: str) -> bytes:
         """The database key; UsageError no_profile, wrong_password, bad_vault or loose_files."""
         if not self.exists:
             raise UsageError("no_profile", self.name)
-        for path in (self.folder, self.vault, self.database):
+        for path in (self.folder, self.vault_file, self.database):
             if path.exists():
                 check_private(path)
-        return vault.open_vault(read_private(self.vault), password)
+        return vault.open_vault(read_private(self.vault_file), password)
 
     def own(self) -> int | None:
         """Take the profile for this process: the lock's file descriptor, or None when another process has it."""

@@ -220,6 +220,10 @@ class Engine:
             log = self._log(row.log)
             if log is not None and log.state is LogState.FOLLOWING:
                 _again(log)
+        elif row is not None and row.kind == "run" and row.number not in self.outbox.rows:
+            room = self.rooms.rooms.get(row.room)
+            if room is not None:
+                self.rooms.run_refused(unit, room, row.log)
 
     # --- logs ---
 

@@ -20,7 +20,7 @@ from cloister.engine.values import Alarm
 from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxItem, open_item
 from cloister.primitives.signature import VerifyKey
-from cloister.protocols.interface import Channel, ChannelKind, Envelope, Me, Suite
+from cloister.protocols.interface import Behind, Channel, ChannelKind, Envelope, Me, Suite
 from cloister.wire import frames
 
 INBOX = Channel(ChannelKind.MAILBOX, b"")
@@ -89,6 +89,8 @@ class Inbox:
         try:
             opened = open_item(item.body, self.account.device, [self.account.keys.mailbox], self._sender_key)
             return self._route(unit, opened, item)
+        except Behind as error:
+            return max((int.from_bytes(size, "big") for size in error.need.ids), default=0)
         except PeerError as error:
             if error.code in ("unknown_sender", "gap") and self._tried != item.number:
                 self._tried = item.number  # once: the realm log may have grown a moment ago

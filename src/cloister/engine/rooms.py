@@ -64,7 +64,6 @@ RELAY_FAULTS: Final = frozenset({"gap", "replay", "bad_chain", "bad_head", "fork
 """Codes that name the relay, not a member."""
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
-ACCESS_LABEL: Final = "cloister relay access"
 
 _room_row = msgspec.msgpack.Decoder(RoomRow)
 _run_row = msgspec.msgpack.Decoder(RunRow)
@@ -156,6 +155,9 @@ class Rooms:
         self.rooms[room_id] = room
         self.save(unit, room)
         self.apply(unit, room, effects)
+        joined_at = session.view.joined_at
+        if joined_at is not None:
+            self.claim(unit, room, joined_at, "")
         self.moved.add(room_id)
         return room
 
@@ -197,8 +199,8 @@ class Rooms:
         channel = Channel(ChannelKind.ROOM, room.id)
         before = room.delivered
         while room.delivered < room.log.chain.seq and not room.blocked and room.id in self.rooms:
-            entry = self._entry(unit, room.id, room.delivered + 1)
-            if isinstance(entry, Entry) and not self._give(unit, room, room, channel, entry):
+            digest, entry = self._entry(unit, room.id, room.delivered + 1)
+            if isinstance(entry, Entry) and not self._give(unit, room, room, channel, entry, digest):
                 break
             room.delivered += 1
         if room.delivered != before:
@@ -209,23 +211,20 @@ class Rooms:
         channel = Channel(ChannelKind.RUN, run.id)
         before = run.delivered
         while room and run.delivered < run.log.chain.seq and not run.blocked and run.id in self.runs:
-            entry = self._entry(unit, run.id, run.delivered + 1)
-            if isinstance(entry, Entry) and not self._give(unit, room, run, channel, entry):
+            digest, entry = self._entry(unit, run.id, run.delivered + 1)
+            if isinstance(entry, Entry) and not self._give(unit, room, run, channel, entry, digest):
                 break
             run.delivered += 1
         if run.delivered != before and run.id in self.runs:
             self._save_run(unit, run)
-        if room:
-            self._pending_token(unit, room)
 
-    def _entry(self, unit: Unit, log: bytes, seq: int) -> Entry | Stub:
+    def _entry(self, unit: Unit, log: bytes, seq: int) -> tuple[bytes, Entry | Stub]:
         row = unit.get("entry", log + seq.to_bytes(8, "big"))
         if row is None:
             raise PeerError("damaged", "a verified entry is no longer stored")
-        entry: Entry | Stub = _entry.decode(row[32:])
-        return entry
+        return row[:32], _entry.decode(row[32:])
 
-    def _give(self, unit: Unit, room: Room, holder: Room | Run, channel: Channel, entry: Entry) -> bool:
+    def _give(self, unit: Unit, room: Room, holder: Room | Run, channel: Channel, entry: Entry, digest: bytes) -> bool:
         """Give one entry; False when it must wait for the realm log."""
         own = self.outbox.own(channel.id, entry.entry_id)
         if own is not None:
@@ -237,6 +236,7 @@ class Rooms:
             payload=entry.payload,
             entry_id=entry.entry_id,
             seq=entry.seq,
+            hash=digest,
             token_hash=entry.token_hash,
             next_token_hash=entry.next_token_hash,
             ts_ms=entry.ts_ms,
@@ -327,9 +327,18 @@ class Rooms:
             self._save_run(unit, self.runs[run_id])
 
     def _epoch(self, unit: Unit, room: Room, effect: EpochChanged) -> None:
+        """A new epoch, or a step towards one.
+
+        The token of an agreed key whose commit is awaited opens the log for those who have no earlier token; the
+        others read the epoch they are in to its end first.
+        """
         self.moved.add(room.id)
-        if effect.access_token is not None and effect.access_token != room.token:
-            self._take_token(unit, room, effect.access_token)
+        if effect.state is State.PENDING:
+            if effect.access_token is not None and room.token is None:
+                self._take_token(unit, room, effect.access_token)
+        elif effect.access_token is not None:
+            if effect.access_token != room.token:
+                self._take_token(unit, room, effect.access_token)
             self.outbox.epoch_over(unit, room.id, room.token_hash)
         elif effect.state in (State.REMOVED, State.READ_ONLY):
             self.outbox.epoch_over(unit, room.id, None)
@@ -340,15 +349,9 @@ class Rooms:
             room.log.state, room.log.retry_at, room.log.tries = LogState.IDLE, 0, 0
         self.save(unit, room)
 
-    def _pending_token(self, unit: Unit, room: Room) -> None:
-        """A newcomer reads the commit that takes it in with the token that the commit begins."""
-        if room.token is not None:
-            return
-        try:
-            token = room.session.export(ACCESS_LABEL, room.id, 32, pending=True)
-        except NotReady:
-            return
-        self._take_token(unit, room, token)
+    def run_refused(self, unit: Unit, room: Room, run_id: bytes) -> None:
+        """The relay does not take the run: its session ends it."""
+        self.apply(unit, room, room.session.answer("run-refused", run_id, unit.now, unit.rng))
 
     # --- messages ---
 
