@@ -254,13 +254,14 @@ class Engine:
         if pushed and (log.state is not LogState.FOLLOWING or self._missed(log, frame)):
             return
         try:
-            entries = log.accept(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
-            if log_id == REALM_LOG:
-                self._realm_grew(unit, self._realm.extend(entries))
+            state = self._realm.judge(frame.entries) if log_id == REALM_LOG else None
+            log.accept(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
         except PeerError as error:
             self._caught(unit, log_id, error, frame.head)
             return
-        if log_id != REALM_LOG:
+        if log_id == REALM_LOG:
+            self._realm_grew(unit, self._realm.take(state))
+        else:
             self.rooms.advance(unit, log_id)
             room = self.rooms.rooms.get(log_id)
             if room is not None:

@@ -102,8 +102,8 @@ class FollowedLog:
             raise PeerError("bad_head", "the head is not that of the last entry")
         if not hmac.compare_digest(chains[-1].hash, head.hash):
             raise PeerError("bad_chain", f"entries {entries[0].seq} to {head.seq} do not hash to the signed head")
+        self._repeated(unit, entries)
         for entry, chain in zip(entries, chains, strict=True):
-            self._repeated(unit, entry)
             self._store(unit, entry, chain)
         self.chain, self.head = chains[-1], head
         unit.put("head", self.id + head.seq.to_bytes(8, "big"), _encoder.encode(head))
@@ -119,10 +119,13 @@ class FollowedLog:
             if head.seq and self.head is None:
                 self.head = head
 
-    def _repeated(self, unit: Unit, entry: Entry | Stub) -> None:
+    def _repeated(self, unit: Unit, entries: Sequence[Entry | Stub]) -> None:
         """A relay that stores one entry twice shows it: the same entry id at another seq."""
-        if unit.get("entryid", self.id + entry.entry_id) is not None:
-            raise PeerError("replay", f"entry {entry.seq} repeats an earlier one")
+        seen: set[bytes] = set()
+        for entry in entries:
+            if entry.entry_id in seen or unit.get("entryid", self.id + entry.entry_id) is not None:
+                raise PeerError("replay", f"entry {entry.seq} repeats an earlier one")
+            seen.add(entry.entry_id)
 
     def _store(self, unit: Unit, entry: Entry | Stub, chain: Chain) -> None:
         key = self.id + entry.seq.to_bytes(8, "big")

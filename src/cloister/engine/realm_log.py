@@ -6,6 +6,7 @@ Source: docs/spec/identity.md. Invariants: the fold of `identity.realm` accepts 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cloister.engine.account import Account
@@ -29,7 +30,7 @@ class RealmLog:
     def load(cls, store: Store, account: Account) -> RealmLog:
         """The replica as the store has it, folded again from its first record."""
         replica = cls(account, FollowedLog.load(store, account.realm, REALM_LOG))
-        replica.extend(stored_entries(store, REALM_LOG))
+        replica.take(replica.judge(stored_entries(store, REALM_LOG)))
         return replica
 
     @property
@@ -43,15 +44,21 @@ class RealmLog:
             raise UnavailableError("unreachable", "the realm log has not been fetched yet")
         return self._state
 
-    def extend(self, entries: list[Entry | Stub]) -> list[str]:
-        """Fold verified entries in; the names of users that are new. PeerError for a record that breaks a rule."""
-        before = set(self._state.users()) if self._state else set()
+    def judge(self, entries: Sequence[Entry | Stub]) -> RealmState | None:
+        """The state after these entries; PeerError for a record that breaks a rule. Nothing is taken over yet."""
+        state = self._state
         for entry in entries:
             if not isinstance(entry, Entry):
                 raise PeerError("bad_chain", "the relay keeps a record of the realm log back")
-            if self._state is None:
-                self._state = RealmState.begin(entry.payload, entry.ts_ms)
-                self._state.check_pins(self.account.relay_pin, self.account.root_pin)
+            if state is None:
+                state = RealmState.begin(entry.payload, entry.ts_ms)
+                state.check_pins(self.account.relay_pin, self.account.root_pin)
             else:
-                self._state = self._state.apply(entry.payload, entry.ts_ms)
-        return sorted(set(self._state.users()) - before) if self._state else []
+                state = state.apply(entry.payload, entry.ts_ms)
+        return state
+
+    def take(self, state: RealmState | None) -> list[str]:
+        """The judged state is stored: it counts from now on. The names of users that are new."""
+        before = set(self._state.users()) if self._state else set()
+        self._state = state
+        return sorted(set(state.users()) - before) if state else []
