@@ -254,11 +254,12 @@ class Engine:
         if pushed and (log.state is not LogState.FOLLOWING or self._missed(log, frame)):
             return
         try:
+            chains = log.check(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
             state = self._realm.judge(frame.entries) if log_id == REALM_LOG else None
-            log.accept(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
         except PeerError as error:
             self._caught(unit, log_id, error, frame.head)
             return
+        log.take(unit, frame.entries, chains, frame.head)
         if log_id == REALM_LOG:
             self._realm_grew(unit, self._realm.take(state))
         else:

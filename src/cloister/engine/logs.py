@@ -87,15 +87,15 @@ class FollowedLog:
 
     # --- what the relay shows ---
 
-    def accept(
+    def check(
         self, unit: Unit, entries: Sequence[Entry | Stub], head: Head, keys: HeadKeys, *, pushed: bool
-    ) -> list[Entry | Stub]:
-        """Verify a page or push and store it; the entries, now part of the log. PeerError names what is wrong."""
+    ) -> list[Chain]:
+        """Verify a page or push: the chain after each entry. PeerError names what is wrong; nothing is taken yet."""
         keys.verify(self.id, head)
         if pushed and entries and entries[0].seq <= self.chain.seq:
             raise PeerError("replay", f"entry {entries[0].seq} was pushed again")
         if not entries:
-            self._compare(unit, head)
+            self._compare(head)
             return []
         chains = self.chain.run(entries)
         if head.seq != entries[-1].seq or head.incarnation != self.chain.incarnation:
@@ -103,21 +103,25 @@ class FollowedLog:
         if not hmac.compare_digest(chains[-1].hash, head.hash):
             raise PeerError("bad_chain", f"entries {entries[0].seq} to {head.seq} do not hash to the signed head")
         self._repeated(unit, entries)
+        return chains
+
+    def take(self, unit: Unit, entries: Sequence[Entry | Stub], chains: Sequence[Chain], head: Head) -> None:
+        """What was verified becomes part of the log."""
         for entry, chain in zip(entries, chains, strict=True):
             self._store(unit, entry, chain)
-        self.chain, self.head = chains[-1], head
-        unit.put("head", self.id + head.seq.to_bytes(8, "big"), _encoder.encode(head))
-        return list(entries)
+        if chains:
+            self.chain, self.head = chains[-1], head
+            unit.put("head", self.id + head.seq.to_bytes(8, "big"), _encoder.encode(head))
+        elif head.seq == self.chain.seq and self.head is None:
+            self.head = head
 
-    def _compare(self, unit: Unit, head: Head) -> None:
+    def _compare(self, head: Head) -> None:
         """An empty page: the relay's newest head must not be behind what it signed before."""
         if head.seq < self.chain.seq:
             raise PeerError("bad_chain", f"the relay's log ends at {head.seq}, it had {self.chain.seq} entries")
         if head.seq == self.chain.seq:
             if head.seq and not hmac.compare_digest(head.hash, self.chain.hash):
                 raise PeerError("fork", f"at entry {head.seq}")
-            if head.seq and self.head is None:
-                self.head = head
 
     def _repeated(self, unit: Unit, entries: Sequence[Entry | Stub]) -> None:
         """A relay that stores one entry twice shows it: the same entry id at another seq."""
