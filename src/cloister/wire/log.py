@@ -125,8 +125,14 @@ def link_hash(prefix: bytes, prev: bytes, stub: Stub) -> bytes:
 
 def sign_head(key: Signer, realm: str, log: bytes, incarnation: int, seq: int, digest: bytes) -> Head:
     """The relay's signature over a position of a log."""
-    signature = sign(key, "head", realm, log, incarnation, seq, digest)
+    signature = key.sign(_head_prefix(realm, log, incarnation) + _uint(seq) + b"X " + digest)
     return Head(incarnation=incarnation, seq=seq, hash=digest, signature=signature)
+
+
+@lru_cache(maxsize=1024)
+def _head_prefix(realm: str, log: bytes, incarnation: int) -> bytes:
+    """What the signed strings of one log's heads have in common (`labelled`, without the last two items)."""
+    return labelled("head", realm, log, incarnation, 0, 0)[:-2]
 
 
 def certify_head_key(identity: Signer, realm: str, key: bytes, not_before: int) -> HeadKey:

@@ -1,0 +1,152 @@
+"""Reading and following logs: present, pages, pushes, and readers that fall behind.
+
+Source: docs/spec/log.md ("Access"), docs/spec/relay.md ("Fan-out").
+
+Invariants
+- A frame with new entries is built once and given to every follower as the same bytes object.
+- Every Page and Pushed ends with the entry that its head signs, so each verifies on its own.
+- A follower gets entries without a gap: who missed one is told `behind`, once, and gets nothing more of that log
+  until it presents again. Nothing is queued for a reader for whom limits.SEND_BUFFER bytes wait already.
+- Following ends with the commit that ends the epoch, and with Forget.
+- An unknown token and an unknown log get the same answer after the same work.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from cloister.errors import PeerError
+from cloister.primitives.kdf import sha256
+from cloister.relay.core.batch import Appended
+from cloister.relay.core.log import Logs
+from cloister.relay.core.state import Access, EpochState, LogState, Peer
+from cloister.wire import limits
+from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Head, Page, Present, Pushed, Stub, encode
+
+
+class Fanout:
+    """Who reads what."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    def present(self, peer: Peer, frame: Present, now: int) -> None:
+        """Open a log with a token, answer with its next page, follow it."""
+        epoch = self._opened(frame)
+        access = self._access(peer, frame.log)
+        if epoch is not None:
+            _remember(access, epoch)
+        state = access.state
+        end = epoch.end if epoch is not None else 0
+        ended = 0 < end <= state.durable
+        upto = end if ended else state.durable
+        items = self._logs.page(access, frame.after, upto)
+        last = items[-1].seq if items else frame.after
+        head = self._logs.head_at(state, last)
+        access.upto, access.behind = last, False
+        peer.behind.discard(frame.log)
+        access.following = not ended and last == state.durable
+        peer.send(Page(rid=frame.rid, log=frame.log, entries=items, head=head, more=last < upto))
+
+    def _opened(self, frame: Present) -> EpochState | None:
+        """The epoch that the token opens; None for the realm log, which needs none."""
+        if frame.log == REALM_LOG:
+            if frame.token:
+                raise PeerError("not_allowed", "the realm log has no token")
+            return None
+        epoch = self._logs.known_epoch(frame.log, sha256(frame.token))
+        if epoch is None:
+            raise PeerError("not_allowed", "the token opens nothing here")
+        return epoch
+
+    def _access(self, peer: Peer, log: bytes) -> Access:
+        access = peer.logs.get(log)
+        if access is None:
+            if len(peer.logs) >= limits.SUBSCRIPTIONS.value:
+                raise PeerError("quota", "this connection follows as many logs as it may")
+            state = self._logs.state(log)
+            access = peer.logs[log] = state.accesses[peer] = Access(state)
+        return access
+
+    def forget(self, peer: Peer, frame: Forget, now: int) -> None:
+        """Stop following a log, and forget its tokens."""
+        access = peer.logs.pop(frame.log, None)
+        if access is not None:
+            del access.state.accesses[peer]
+        peer.behind.discard(frame.log)
+        peer.send(Done(rid=frame.rid))
+
+    @staticmethod
+    def leave(peer: Peer) -> None:
+        """The peer is gone."""
+        for access in peer.logs.values():
+            access.state.accesses.pop(peer, None)
+        peer.logs.clear()
+        peer.behind.clear()
+
+    # --- pushing --------------------------------------------------------------------------------------------
+
+    def push(self, appended: Appended, head: Head) -> None:
+        """Give the followers what has been stored."""
+        state = appended.state
+        followers = [(peer, access) for peer, access in state.accesses.items() if access.following]
+        if followers:
+            for entries in _chunks(appended.entries):
+                self._push_chunk(state, followers, entries, head)
+        if any(entry.next_token_hash is not None or entry.kind == "commit" for entry in appended.entries):
+            for _, access in followers:
+                access.following = not access.tokens
+
+    def _push_chunk(
+        self, state: LogState, followers: list[tuple[Peer, Access]], entries: list[Entry], head: Head
+    ) -> None:
+        first, last = entries[0].seq, entries[-1].seq
+        data = None
+        if len(entries[0].payload) <= limits.PUSH.value:
+            signed = head if last == head.seq else self._logs.head_at(state, last)
+            data = encode(Pushed(state.log, cast(list[Entry | Stub], entries), signed))
+        for peer, access in followers:
+            if access.behind or access.upto >= last:
+                continue
+            waiting = peer.connection.waiting
+            fits = data is not None and (not waiting or waiting + len(data) <= limits.SEND_BUFFER.value)
+            if data is not None and fits and access.upto + 1 == first:
+                peer.connection.send(data)
+                access.upto = last
+            else:
+                access.behind = True
+                peer.behind.add(state.log)
+                self.announce(peer)
+
+    @staticmethod
+    def announce(peer: Peer) -> None:
+        """Tell a reader which logs it is behind in, when there is room to say so."""
+        while peer.behind and not peer.clogged:
+            log = peer.behind.pop()
+            peer.send(Behind(log=log, seq=peer.logs[log].state.durable))
+
+
+def _remember(access: Access, epoch: EpochState) -> None:
+    tokens = access.tokens
+    tokens.pop(epoch.token_hash, None)
+    tokens[epoch.token_hash] = epoch
+    if len(tokens) > limits.TOKENS.value:
+        del tokens[next(iter(tokens))]
+
+
+def _chunks(entries: list[Entry]) -> list[list[Entry]]:
+    """The entries in groups that fit into a pushed frame; a larger entry is a group of its own."""
+    if len(entries) == 1:
+        return [entries]
+    groups: list[list[Entry]] = []
+    size = limits.PUSH.value + 1
+    for entry in entries:
+        add = len(entry.payload) + 34 * len(entry.item_hashes) + 192
+        if size + add > limits.PUSH.value:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += add
+    return groups

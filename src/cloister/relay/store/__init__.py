@@ -1,0 +1,1 @@
+"""What the relay keeps: one interface, two stores (memory, SQLite), one conformance suite."""

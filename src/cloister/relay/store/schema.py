@@ -1,0 +1,52 @@
+"""The SQLite schema, as the migrations that lead to it.
+
+Source: docs/spec/relay.md ("Tables"). `MIGRATIONS[n]` brings version n to n + 1; a released one is never changed.
+A migration and its row in `migrations` are one transaction, so a database is of one version or the other, never
+between. The table of what the relay can know stands in the threat model; a test compares the columns with it.
+
+`entries.id` is (number of the log << 40) | seq: one integer key, appended at the end of each log. `ids.k` is eight
+bytes of SHA-256(log, entry id): a quarter of the cost of an index over the ids themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_VERSION_1: Final = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE logs (no INTEGER PRIMARY KEY, log BLOB NOT NULL UNIQUE)",
+    """CREATE TABLE entries (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, flags INTEGER NOT NULL, epoch INTEGER NOT NULL,
+        token_hash BLOB NOT NULL, entry_id BLOB NOT NULL, payload BLOB, payload_hash BLOB NOT NULL,
+        attachments_hash BLOB NOT NULL, next_token_hash BLOB, group_info_hash BLOB, item_hashes BLOB NOT NULL,
+        ts_ms INTEGER NOT NULL, hash BLOB NOT NULL)""",
+    "CREATE TABLE ids (k INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (k, id)) WITHOUT ROWID",
+    """CREATE TABLE epochs (
+        log BLOB NOT NULL, token_hash BLOB NOT NULL, label INTEGER NOT NULL, begin INTEGER NOT NULL,
+        "end" INTEGER NOT NULL, next BLOB, PRIMARY KEY (log, token_hash)) WITHOUT ROWID""",
+    """CREATE TABLE runs (
+        run BLOB PRIMARY KEY, room BLOB, epoch BLOB, deadline INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX runs_room ON runs (room) WHERE room IS NOT NULL",
+    "CREATE INDEX runs_deadline ON runs (deadline)",
+    "CREATE TABLE group_infos (log BLOB PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL)",
+    "CREATE TABLE mailboxes (device TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE mail (
+        device TEXT NOT NULL, number INTEGER NOT NULL, item_id BLOB NOT NULL, body BLOB, body_hash BLOB NOT NULL,
+        ts_ms INTEGER NOT NULL, UNIQUE (device, number))""",
+    "CREATE INDEX mail_items ON mail (device, item_id)",
+    "CREATE TABLE mail_keys (device TEXT PRIMARY KEY, statement BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE invites (
+        invite BLOB PRIMARY KEY, secret_hash BLOB NOT NULL, uses INTEGER NOT NULL, expires INTEGER NOT NULL,
+        owner TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE enrolments (
+        invite BLOB NOT NULL, digest BLOB NOT NULL, reply BLOB NOT NULL, ts_ms INTEGER NOT NULL,
+        PRIMARY KEY (invite, digest)) WITHOUT ROWID""",
+    """CREATE TABLE parts (
+        device TEXT NOT NULL, hash BLOB NOT NULL, size INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL,
+        expires INTEGER NOT NULL, UNIQUE (device, hash, start))""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+"""Statements of each migration."""
+VERSION: Final = len(MIGRATIONS)
+"""The version that this code reads and writes."""

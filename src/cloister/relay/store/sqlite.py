@@ -1,0 +1,378 @@
+"""The store on SQLite: WAL, synchronous=FULL, one writer, one reader.
+
+Source: docs/spec/relay.md ("Store"). `apply` is called by one thread at a time (the server's writer), everything
+else by the thread that made the store; each has a connection of its own.
+
+Invariants
+- With FULL a transaction that `apply` has returned from survives a power cut. The mode is an argument only so
+  that the power-cut test can show that it bites (NORMAL and OFF lose).
+- The reader holds one snapshot from its first read until `refresh`: a batch of lookups costs one transaction.
+  What was applied after it is still known to the core as under way.
+- A database of a later version is refused (`version`), a damaged one too (`damaged`); nothing is repaired.
+- Files are made with the mode 0600 by the umask of the process (`files`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from cloister.errors import UnavailableError
+from cloister.primitives.kdf import sha256
+from cloister.relay.store import retention, schema
+from cloister.relay.store.interface import (
+    AckMail,
+    Counts,
+    DropMailbox,
+    DropStaged,
+    EntryRow,
+    EpochRow,
+    InviteRow,
+    Mailbox,
+    MailRow,
+    Purge,
+    PutEnrolment,
+    PutEntry,
+    PutEpoch,
+    PutGroupInfo,
+    PutInvite,
+    PutMail,
+    PutMailKey,
+    PutMeta,
+    PutPart,
+    PutRun,
+    RunRow,
+    StagedRow,
+    StoreFailed,
+    Write,
+)
+from cloister.wire.frames import REALM_LOG
+
+Synchronous = Literal["FULL", "NORMAL", "OFF"]
+_SEQ_BITS: Final = 40
+_SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
+_PURGE_ROWS: Final = 2_000
+"""Payloads emptied in one transaction: a purge must not hold up the writer."""
+_ENTRY: Final = (
+    "kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash, "
+    "next_token_hash, group_info_hash, item_hashes, ts_ms, hash"
+)
+
+
+def _key(log: bytes, entry_id: bytes) -> int:
+    return int.from_bytes(sha256(log + entry_id)[:8], "big", signed=True)
+
+
+def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to this code's version, one transaction for each step."""
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)")
+    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
+    if version > schema.VERSION:
+        raise UnavailableError("version", f"the database has schema {version}, this program knows {schema.VERSION}")
+    for number, statements in enumerate(schema.MIGRATIONS[version:], version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?)", (number,))
+        connection.execute("COMMIT")
+
+
+class SqliteStore:
+    """All rows in one database file."""
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+        try:
+            self._writer = _connect(path, synchronous)
+            _migrate(self._writer)
+            self._reader = _connect(path, synchronous)
+        except sqlite3.Error as error:
+            raise UnavailableError("damaged", "the relay's database cannot be opened") from error
+        self._numbers: dict[bytes, int] = {}
+        self._reading = False
+        self._query = self._reader.cursor().execute
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            **{kind: partial(self._put_fields, sql) for kind, sql in _FIELDS.items()},
+            **{kind: partial(self._put_rows, sql) for kind, sql in _ROWS.items()},
+            PutEntry: self._put_entries,
+            PutMail: self._put_mail,
+            PutInvite: self._put_invites,
+            DropMailbox: self._drop_mailboxes,
+            Purge: self._purge,
+        }
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def apply(self, writes: Sequence[Write]) -> None:
+        """See `Store.apply`; runs on the writer's thread."""
+        execute = self._writer.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for kind, group in groupby(writes, type):
+                self._handlers[kind](list(group))
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            self._numbers.clear()
+            if self._writer.in_transaction:
+                execute("ROLLBACK")
+            raise StoreFailed("disk", str(getattr(error, "sqlite_errorname", "sqlite"))) from error
+
+    def _put_fields(self, sql: str, group: list[Any]) -> None:
+        self._writer.executemany(sql, group)
+
+    def _put_rows(self, sql: str, group: list[Any]) -> None:
+        self._writer.executemany(sql, [write.row for write in group])
+
+    def close(self) -> None:
+        """End both connections; the log is written back into the database."""
+        self._end_reading()
+        self._reader.close()
+        self._writer.close()
+
+    def _number(self, log: bytes) -> int:
+        """The number of a log, given at its first entry."""
+        number = self._numbers.get(log)
+        if number is None:
+            self._writer.execute("INSERT OR IGNORE INTO logs (log) VALUES (?)", (log,))
+            (number,) = self._writer.execute("SELECT no FROM logs WHERE log = ?", (log,)).fetchone()
+            if len(self._numbers) > 4096:
+                self._numbers.clear()
+            self._numbers[log] = number
+        return number << _SEQ_BITS
+
+    def _put_entries(self, group: list[PutEntry]) -> None:
+        rows, keys = [], []
+        for (row,) in group:
+            ident = self._number(row.log) | row.seq
+            rows.append((ident, *row[2:]))
+            keys.append((_key(row.log, row.entry_id), ident))
+        self._writer.executemany("INSERT INTO entries VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+        self._writer.executemany("INSERT INTO ids VALUES (?,?)", keys)
+
+    def _put_mail(self, group: list[PutMail]) -> None:
+        self._writer.executemany("INSERT INTO mail VALUES (?,?,?,?,?,?)", [write.row for write in group])
+        self._writer.executemany(
+            "INSERT OR REPLACE INTO mailboxes VALUES (?,?)", [(write.row.device, write.row.number) for write in group]
+        )
+
+    def _drop_mailboxes(self, group: list[DropMailbox]) -> None:
+        for table in ("mail", "mail_keys"):
+            self._writer.executemany(f"DELETE FROM {table} WHERE device = ?", group)  # noqa: S608 - our own names
+
+    def _put_invites(self, group: list[PutInvite]) -> None:
+        self._writer.executemany("INSERT OR REPLACE INTO invites VALUES (?,?,?,?,?)", [write.row for write in group])
+        self._writer.execute("DELETE FROM invites WHERE uses < 1")
+
+    def _purge(self, group: list[Purge]) -> None:
+        now = group[-1].now
+        times = retention.Times.at(now)
+        execute = self._writer.execute
+        realm = self._number(REALM_LOG)
+        for condition, before in (("kind = ?", times.messages), ("kind <> ?", times.commits)):
+            execute(
+                f"UPDATE entries SET payload = NULL WHERE id IN (SELECT id FROM entries WHERE {condition} "  # noqa: S608 - our own text
+                "AND ts_ms < ? AND payload IS NOT NULL AND NOT id BETWEEN ? AND ? LIMIT ?)",
+                (retention.MESSAGE, before, realm, realm | _SEQ_MASK, _PURGE_ROWS),
+            )
+        for (run,) in execute("SELECT run FROM runs WHERE deadline < ? LIMIT 100", (times.runs,)).fetchall():
+            self._forget_run(run)
+        execute(
+            "DELETE FROM mail WHERE ts_ms < CASE WHEN body IS NULL THEN ? ELSE ? END", (times.delivered, times.mail)
+        )
+        execute("DELETE FROM invites WHERE expires < ?", (now,))
+        execute("DELETE FROM parts WHERE expires < ?", (now,))
+        execute("DELETE FROM enrolments WHERE ts_ms < ?", (times.enrolments,))
+        execute("PRAGMA incremental_vacuum(1000)").fetchall()
+
+    def _forget_run(self, run: bytes) -> None:
+        execute = self._writer.execute
+        first = self._number(run)
+        span = (first, first | _SEQ_MASK)
+        ids = execute("SELECT id, entry_id FROM entries WHERE id BETWEEN ? AND ?", span).fetchall()
+        self._writer.executemany(
+            "DELETE FROM ids WHERE k = ? AND id = ?", [(_key(run, entry_id), ident) for ident, entry_id in ids]
+        )
+        execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", span)
+        execute("DELETE FROM epochs WHERE log = ?", (run,))
+        execute("DELETE FROM runs WHERE run = ?", (run,))
+        execute("DELETE FROM logs WHERE log = ?", (run,))
+        del self._numbers[run]
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """See `Store.refresh`."""
+        self._end_reading()
+
+    def _end_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._query("COMMIT")
+
+    def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+        if not self._reading:
+            self._query("BEGIN")
+            self._reading = True
+        return self._query(sql, values).fetchall()
+
+    def _one(self, sql: str, values: tuple[object, ...]) -> Any:
+        rows = self._all(sql, values)
+        return rows[0] if rows else None
+
+    def _first(self, log: bytes) -> int | None:
+        """The id before a log's first entry, None when it has none."""
+        row = self._one("SELECT no FROM logs WHERE log = ?", (log,))
+        return None if row is None else row[0] << _SEQ_BITS
+
+    def meta(self, key: str) -> bytes | None:
+        """See `Store`."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
+        return None if row is None else bytes(row[0])
+
+    def last(self, log: bytes) -> EntryRow | None:
+        """See `Store`."""
+        first = self._first(log)
+        if first is None:
+            return None
+        row = self._one(
+            f"SELECT id, {_ENTRY} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",  # noqa: S608 - our own text
+            (first, first | _SEQ_MASK),
+        )
+        return None if row is None else _entry(log, row)
+
+    def entry(self, log: bytes, entry_id: bytes) -> EntryRow | None:
+        """See `Store`."""
+        for (ident,) in self._all("SELECT id FROM ids WHERE k = ?", (_key(log, entry_id),)):
+            row = self._one(f"SELECT id, {_ENTRY} FROM entries WHERE id = ?", (ident,))  # noqa: S608 - our own text
+            if row[5] == entry_id and ident & ~_SEQ_MASK == self._first(log):
+                return _entry(log, row)
+        return None
+
+    def entries(self, log: bytes, after: int, upto: int) -> Iterator[EntryRow]:
+        """See `Store`."""
+        first = self._first(log)
+        if first is None:
+            return
+        cursor = self._reader.execute(
+            f"SELECT id, {_ENTRY} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608 - our own text
+            (first + min(after, _SEQ_MASK) + 1, first + min(upto, _SEQ_MASK)),
+        )
+        try:
+            for row in cursor:
+                yield _entry(log, row)
+        finally:
+            cursor.close()
+
+    def epoch(self, log: bytes, token_hash: bytes) -> EpochRow | None:
+        """See `Store`."""
+        row = self._one("SELECT * FROM epochs WHERE log = ? AND token_hash = ?", (log, token_hash))
+        return None if row is None else EpochRow(*row)
+
+    def run(self, run: bytes) -> RunRow | None:
+        """See `Store`."""
+        row = self._one("SELECT * FROM runs WHERE run = ?", (run,))
+        return None if row is None else RunRow(*row)
+
+    def runs_of(self, room: bytes) -> list[RunRow]:
+        """See `Store`."""
+        return [RunRow(*row) for row in self._all("SELECT * FROM runs WHERE room = ?", (room,))]
+
+    def mailbox(self, device: str) -> Mailbox:
+        """See `Store`."""
+        last = self._one("SELECT last FROM mailboxes WHERE device = ?", (device,))
+        items, size = self._one(
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM mail WHERE device = ? AND body IS NOT NULL", (device,)
+        )
+        return Mailbox(last[0] if last else 0, items, size)
+
+    def mail(self, device: str, after: int, most: int) -> list[MailRow]:
+        """See `Store`."""
+        rows = self._all(
+            "SELECT * FROM mail WHERE device = ? AND number > ? AND body IS NOT NULL ORDER BY number LIMIT ?",
+            (device, after, most),
+        )
+        return [MailRow(*row) for row in rows]
+
+    def mail_item(self, device: str, item_id: bytes) -> MailRow | None:
+        """See `Store`."""
+        row = self._one("SELECT * FROM mail WHERE device = ? AND item_id = ?", (device, item_id))
+        return None if row is None else MailRow(*row)
+
+    def mail_key(self, device: str) -> bytes | None:
+        """See `Store`."""
+        row = self._one("SELECT statement FROM mail_keys WHERE device = ?", (device,))
+        return None if row is None else bytes(row[0])
+
+    def invite(self, invite: bytes) -> InviteRow | None:
+        """See `Store`."""
+        row = self._one("SELECT * FROM invites WHERE invite = ?", (invite,))
+        return None if row is None else InviteRow(*row)
+
+    def invites_of(self, owner: str, now: int) -> int:
+        """See `Store`."""
+        count: int = self._one("SELECT count(*) FROM invites WHERE owner = ? AND expires >= ?", (owner, now))[0]
+        return count
+
+    def enrolment(self, invite: bytes, digest: bytes) -> bytes | None:
+        """See `Store`."""
+        row = self._one("SELECT reply FROM enrolments WHERE invite = ? AND digest = ?", (invite, digest))
+        return None if row is None else bytes(row[0])
+
+    def staged(self, device: str) -> list[StagedRow]:
+        """See `Store`."""
+        rows = self._all(
+            "SELECT hash, max(size), sum(length(data)), max(expires) FROM parts WHERE device = ? GROUP BY hash",
+            (device,),
+        )
+        return [StagedRow(*row) for row in rows]
+
+    def parts(self, device: str, digest: bytes) -> bytes:
+        """See `Store`."""
+        rows = self._all("SELECT data FROM parts WHERE device = ? AND hash = ? ORDER BY start", (device, digest))
+        return b"".join([row[0] for row in rows])
+
+    def counts(self) -> Counts:
+        """See `Store`."""
+        row = self._one(
+            "SELECT (SELECT count(*) FROM logs), (SELECT count(*) FROM entries), "
+            "(SELECT coalesce(sum(length(payload)), 0) FROM entries), "
+            "(SELECT count(*) FROM mail WHERE body IS NOT NULL)",
+            (),
+        )
+        return Counts(*row)
+
+
+def _entry(log: bytes, row: Any) -> EntryRow:
+    return EntryRow(log, row[0] & _SEQ_MASK, *row[1:])
+
+
+_FIELDS: Final[dict[type[Any], str]] = {
+    PutMeta: "INSERT OR REPLACE INTO meta VALUES (?,?)",
+    PutGroupInfo: "INSERT OR REPLACE INTO group_infos VALUES (?,?,?)",
+    AckMail: "UPDATE mail SET body = NULL, ts_ms = ?3 WHERE device = ?1 AND number <= ?2 AND body IS NOT NULL",
+    PutMailKey: "INSERT OR REPLACE INTO mail_keys VALUES (?,?)",
+    PutEnrolment: "INSERT OR REPLACE INTO enrolments VALUES (?,?,?,?)",
+    PutPart: "INSERT INTO parts VALUES (?,?,?,?,?,?)",
+    DropStaged: "DELETE FROM parts WHERE device = ? AND hash = ?",
+}
+"""Writes that are one statement, bound to their fields."""
+_ROWS: Final[dict[type[Any], str]] = {
+    PutEpoch: "INSERT OR REPLACE INTO epochs VALUES (?,?,?,?,?,?)",
+    PutRun: "INSERT INTO runs VALUES (?,?,?,?,?)",
+}
+"""Writes that are one statement, bound to their row."""
