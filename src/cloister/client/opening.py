@@ -6,7 +6,6 @@ ends; a profile whose owner does not answer is `profile_in_use`, never taken awa
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ async def open_backend(profile: str | Path, password: str | None) -> AsyncIterat
         async with _owned(place, place.unlock(password)) as backend:
             yield backend
     finally:
-        os.close(lock)
+        place.disown(lock)
 
 
 @asynccontextmanager

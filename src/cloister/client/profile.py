@@ -116,6 +116,10 @@ class Profile:
             return None
         return lock
 
+    def disown(self, lock: int) -> None:
+        """Give the profile free again."""
+        os.close(lock)
+
 
 def check_private(path: Path) -> None:
     """UsageError("loose_files") unless the path is this user's and closed to all others."""

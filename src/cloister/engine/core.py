@@ -86,6 +86,15 @@ class Engine:
     def _directory(self) -> RealmState:
         return self._realm.state()
 
+    @property
+    def realm(self) -> RealmState:
+        """The replica of the realm log; UnavailableError before the first contact."""
+        return self._realm.state()
+
+    def knows(self, user: str) -> bool:
+        """Whether the replica has this user."""
+        return bool(self._realm.size) and user in self._realm.state().users()
+
     # --- inputs ---
 
     def handle(self, what: inputs.Input, now: int) -> Unit:
