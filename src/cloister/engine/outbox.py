@@ -32,12 +32,14 @@ from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxItem, MailboxKey, seal_item
 from cloister.identity.realm import RealmState
 from cloister.protocols.interface import Commit, Direct, OpenRun, Post
-from cloister.wire import frames
+from cloister.wire import frames, limits
 from cloister.wire.frames import Mail
 
 WINDOW: Final = 16
 """Posts of one lane that may be under way together."""
 MAIL_LANE: Final = b"mail"
+FRAME_ROOM: Final = limits.FRAME.value - 4 * limits.KIB
+"""Bytes of a frame that mailbox items may take."""
 RETRY: Final = 2_000
 """Pause (ms) after the relay refused for a limit; doubled up to RETRY_MOST."""
 RETRY_MOST: Final = 60_000
@@ -195,6 +197,7 @@ class Outbox:
         """Send what can be sent."""
         if not self.link.online or unit.now < self.retry_at:
             return
+        self.retry_at = 0
         for log in list(self._lanes):
             self._pump_lane(unit, list(self._lanes[log])[: 2 * WINDOW])
 
@@ -245,10 +248,23 @@ class Outbox:
                 return False
             frame: frames.Request = frames.Deposit(rid=0, mail=items[0])
         else:
+            if row.kind == "run":
+                items = self._overflow(unit, row, items)
             frame = msgspec.structs.replace(frames.decode_request(row.frame), items=items)
         row.frame, row.plain = frames.encode(frame), []
         self.save(unit, row)
         return True
+
+    def _overflow(self, unit: Unit, row: Outgoing, items: list[Mail]) -> list[Mail]:
+        """The items that fit into the frame that opens a run; the others follow it one by one."""
+        room, fit = FRAME_ROOM, 0
+        for item in items:
+            room -= len(item.body) + limits.DEVICE_ID.value + 64
+            fit += room > 0
+        for item in items[fit:]:
+            frame = frames.encode(frames.Deposit(rid=0, mail=item))
+            self._add(unit, kind="mail", room=row.room, log=row.log, frame=frame)
+        return items[:fit]
 
     def _sealed(self, unit: Unit, row: Outgoing, device: str, kind: str, body: bytes) -> bytes:
         item = MailboxItem(sender=self.account.device, recipient=device, kind=kind, room=row.room, body=body)
