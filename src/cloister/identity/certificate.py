@@ -27,12 +27,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import Final, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -52,7 +53,6 @@ DAY_MS: Final = 86_400_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-_Private = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 _Spoiled = (
     ValueError,
     TypeError,
@@ -127,10 +127,6 @@ def ms_of(date: datetime) -> int:
     return (date - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _der_spki(key: ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
 def key_usage(usage: Usage) -> x509.KeyUsage:
     """The keyUsage extension of a leaf."""
     return usage_bits(digital_signature=usage is not Usage.ENCRYPT, key_encipherment=usage is Usage.ENCRYPT)
@@ -177,9 +173,7 @@ def build_request(key: SigningKey | RsaSigningKey | RsaDecryptKey, subject: str,
         request = builder.sign(ed25519.Ed25519PrivateKey.from_private_bytes(key.private_bytes()), None)
     else:
         private = serialization.load_der_private_key(key.private_bytes(), None, unsafe_skip_rsa_key_validation=True)
-        if not isinstance(private, rsa.RSAPrivateKey):
-            raise TypeError("an RSA key encodes as an RSA key")
-        request = builder.sign(private, hashes.SHA256(), rsa_padding=_PSS)
+        request = builder.sign(cast("rsa.RSAPrivateKey", private), hashes.SHA256(), rsa_padding=_PSS)
     return request.public_bytes(serialization.Encoding.DER)
 
 
@@ -218,10 +212,8 @@ def read_request(der: bytes, usage: Usage) -> CertificateRequest:
     return CertificateRequest(der=der, subject=subject, usage=usage, spki=_spki(key))
 
 
-def _spki(key: object) -> bytes:
-    if isinstance(key, ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        return _der_spki(key)
-    raise PeerError("bad_cert", "a key of an unknown kind")
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _subject(extensions: x509.Extensions) -> str:
