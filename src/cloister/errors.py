@@ -112,6 +112,12 @@ _ROWS: Final = (
     ErrorInfo("not_ready", "the room's key is not agreed yet", "wait until all have been online", 1),
     ErrorInfo("unsupported", "this kind of message is not known here", "update cloister", 1),
     ErrorInfo("locked_out", "the device has no session in this room", "ask a member to add it again", 1),
+    ErrorInfo("bad_leaf", "a member's keys or abilities do not fit the group", "nothing was taken over", 10),
+    ErrorInfo("bad_tree", "the tree of members does not hold together", "ask for a new invitation", 10),
+    ErrorInfo("bad_proposal", "a proposed change breaks the rules", "nothing was taken over", 10),
+    ErrorInfo("bad_commit", "a change of the group breaks the rules", "nothing was taken over", 10),
+    ErrorInfo("unknown_proposal", "a change rests on a proposal not seen here", "it is asked for by itself", 10),
+    ErrorInfo("unknown_psk", "a key that both sides must hold is missing here", "ask who set it up", 10),
     # what the caller can get wrong
     ErrorInfo("usage", "the command cannot be carried out as given", "see: cloister help", 2),
     ErrorInfo("no_room", "there is no such room", "see: cloister room list", 6),
