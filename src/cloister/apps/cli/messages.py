@@ -1,0 +1,147 @@
+"""`send` and `listen`: one text out, or all messages as they come.
+
+Source: docs/cli.md.
+
+Invariants
+- A text that is queued is never lost: it goes out whenever the profile is next open. `send` waits for the relay a
+  moment, then says that the text is queued and ends with 0; with --wait sent that is exit code 8, or 3 when there is
+  no connection.
+- `listen` writes each message once, in the order of its room's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from cloister.apps.cli.frame import Command, settings_of
+from cloister.apps.cli.session import with_client
+from cloister.errors import CloisterError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from cloister.apps.cli.output import Screen
+    from cloister.client.api import Event, Sent
+    from cloister.client.client import Client
+
+GRACE_MS = 5_000
+"""How long `send` waits for the relay unless told, in ms."""
+
+
+@click.command(cls=Command)
+@click.argument("to", metavar="ROOM")
+@click.argument("text", required=False)
+@click.option("--wait", type=click.Choice(("sent",)), help="End with 0 only when the relay has stored it.")
+@click.option("--timeout", type=click.FloatRange(min=0.001), metavar="SECONDS", help="How long to wait for that.")
+@click.pass_context
+def send(ctx: click.Context, to: str, text: str | None, wait: str | None, timeout: float | None) -> None:
+    """Send a text to a room.
+
+    TEXT of `-`, or none, means standard input.
+    """
+    body = _text(text)
+
+    async def work(client: Client) -> Sent | None:
+        room = await client.room(to)
+        wait_ms = int(timeout * 1000) if timeout else 0 if wait else GRACE_MS
+        return await _send(client, room.id, body, wait_ms, must=wait is not None)
+
+    sent = with_client(settings_of(ctx), work)
+    screen = settings_of(ctx).screen
+    if sent is None:
+        screen.record("sent", id=None, room=None, state="queued", seq=None)
+        screen.say("queued: it goes out when the room's key is agreed and the relay can be reached", "dim")
+    else:
+        screen.data(sent.id)
+        screen.record("sent", id=sent.id, room=sent.room, state=sent.state.value, seq=sent.seq or None)
+        screen.say("sent: the relay has stored and signed it", "dim")
+
+
+async def _send(client: Client, room: str, text: str, wait_ms: int, *, must: bool) -> Sent | None:
+    """Send, and wait for the relay's signature; None when the text stays queued, which is an error if it `must` go."""
+    try:
+        return await client.send(room, text, wait=True, timeout_ms=wait_ms)
+    except CloisterError as error:
+        if error.code != "timeout":
+            raise
+        if not must:
+            return None
+        if (await client.status()).relay != "online":
+            raise UnavailableError("unreachable", "the text stays queued") from None
+        raise
+
+
+def _text(text: str | None) -> str:
+    """The text itself, or all of standard input without its last newline."""
+    if text is None or text == "-":
+        try:
+            text = sys.stdin.buffer.read().decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise UsageError("usage", "standard input is not UTF-8 text") from None
+    if not text:
+        raise UsageError("usage", "the text is empty")
+    return text
+
+
+@click.command(cls=Command)
+@click.argument("rooms", nargs=-1, metavar="[ROOM]...")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
+@click.option("--timeout", type=click.FloatRange(min=0.001), metavar="SECONDS", help="End with 8 after this long.")
+@click.pass_context
+def listen(ctx: click.Context, rooms: tuple[str, ...], count: int | None, timeout: float | None) -> None:
+    """Write out messages as they come.
+
+    All rooms, or those named. With --json every event is an object; Ctrl+C ends it.
+    """
+
+    async def work(client: Client) -> None:
+        wanted = {(await client.room(name)).id for name in rooms}
+        screen = settings_of(ctx).screen
+        try:
+            async with asyncio.timeout(timeout):
+                await _listen(client, screen, wanted, count)
+        except TimeoutError:
+            raise UnavailableError("timeout", f"{timeout:g} s are over") from None
+
+    with_client(settings_of(ctx), work)
+
+
+async def _listen(client: Client, screen: Screen, wanted: set[str], count: int | None) -> None:
+    """Write events until `count` messages of the wanted rooms were written."""
+    from cloister.apps.cli import view
+    from cloister.client import api
+
+    left = count
+    async for event in client.events():
+        if not _concerns(event, wanted):
+            continue
+        kind, fields = view.event_record(event)
+        screen.record(kind, **fields)
+        if isinstance(event, api.MessageReceived):
+            screen.data(view.message_lines(event.message, with_room=len(wanted) != 1))
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+        elif not screen.json and (line := view.event_line(event)):
+            screen.say(f"* {line}", "dim")
+
+
+def _concerns(event: Event, wanted: set[str]) -> bool:
+    """Whether an event is about one of the wanted rooms (none named: all), or about no room at all."""
+    from cloister.client import api
+
+    room = ""
+    match event:
+        case api.MessageReceived():
+            room = event.message.room
+        case api.RoomChanged():
+            room = event.room.id
+        case api.SendChanged():
+            room = event.sent.room
+        case api.Alarm():
+            room = event.room
+        case api.ConnectionChanged() | api.UserJoined():
+            pass
+    return not wanted or not room or room in wanted

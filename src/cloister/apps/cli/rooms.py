@@ -1,0 +1,143 @@
+"""`room` and `users`: who is where, and who may come and go.
+
+Source: docs/cli.md. Every command speaks to the profile's owner where one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cloister.apps.cli.frame import Command, Commands, settings_of
+from cloister.apps.cli.session import with_client
+
+if TYPE_CHECKING:
+    from cloister.apps.cli.output import Screen
+    from cloister.client.api import RoomInfo
+    from cloister.client.client import Client
+
+
+@click.group(cls=Commands)
+def room() -> None:
+    """Make rooms, show them, add and remove members."""
+
+
+@room.command()
+@click.argument("name")
+@click.option("--members", default="", metavar="A,B,...", help="Who is in it beside you.")
+@click.option("--suite", type=click.Choice(("nonces",)), default="nonces", show_default=True, help="Key agreement.")
+@click.pass_context
+def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
+    """Make a room.
+
+    Its key is agreed as soon as all members have been online; `cloister chat NAME` shows how far they are.
+    """
+
+    async def work(client: Client) -> RoomInfo:
+        return await client.create_room(name.removeprefix("#"), suite=suite, members=names(members))
+
+    made = with_client(settings_of(ctx), work)
+    _show(settings_of(ctx).screen, made)
+
+
+@room.command("list")
+@click.pass_context
+def list_(ctx: click.Context) -> None:
+    """All rooms of this device."""
+    from cloister.apps.cli import view
+
+    async def work(client: Client) -> list[RoomInfo]:
+        return await client.rooms()
+
+    screen = settings_of(ctx).screen
+    found = with_client(settings_of(ctx), work)
+    for row in found:
+        screen.data(view.room_row(row))
+        screen.record("room", **view.record_of(row))
+    if not found:
+        screen.say("no rooms yet; make one with: cloister room create NAME --members A,B", "dim")
+
+
+@room.command()
+@click.argument("name", metavar="ROOM")
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
+    """A room's members, key and log."""
+    from cloister.apps.cli import view
+
+    async def work(client: Client) -> RoomInfo:
+        return await client.room(name)
+
+    found = with_client(settings_of(ctx), work)
+    screen = settings_of(ctx).screen
+    for line in view.room_details(found):
+        screen.data(line)
+    screen.record("room", **view.record_of(found))
+
+
+@room.command()
+@click.argument("name", metavar="ROOM")
+@click.argument("user", nargs=-1, required=True)
+@click.pass_context
+def add(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
+    """Take users into a room; they read what is written from then on."""
+
+    async def work(client: Client) -> RoomInfo:
+        return await client.add((await client.room(name)).id, plain(user))
+
+    _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
+
+
+@room.command()
+@click.argument("name", metavar="ROOM")
+@click.argument("user", nargs=-1, required=True)
+@click.pass_context
+def remove(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
+    """Put users out of a room; they read nothing that is written from then on."""
+
+    async def work(client: Client) -> RoomInfo:
+        return await client.remove((await client.room(name)).id, plain(user))
+
+    _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
+
+
+@click.command(cls=Command)
+@click.pass_context
+def users(ctx: click.Context) -> None:
+    """Who is in the realm."""
+    from cloister.apps.cli import view
+    from cloister.client.text import safe_name
+
+    def work(client: Client) -> Coroutine[Any, Any, Any]:
+        return client.users()
+
+    screen = settings_of(ctx).screen
+    found = with_client(settings_of(ctx), work)
+    width = max((len(safe_name(user.name)) for user in found), default=0)
+    for user in found:
+        devices = ", ".join(view.device_of(device) for device in user.devices)
+        trusted = {"own": "you", "link": "joined with your link", "log": "in the realm's log"}.get(user.how, user.how)
+        screen.data(f"{safe_name(user.name):<{width}}  {devices}  ({trusted})")
+        screen.record("user", **view.record_of(user))
+
+
+def names(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return plain(text.split(","))
+
+
+def plain(users: list[str] | tuple[str, ...]) -> list[str]:
+    """User names without the `@` that people put before them."""
+    return [name for user in users if (name := user.strip().removeprefix("@"))]
+
+
+def _show(screen: Screen, info: RoomInfo) -> None:
+    """A room after a change: its row as data, how far its key is in words."""
+    from cloister.apps.cli import view
+
+    screen.data(view.room_row(info))
+    screen.record("room", **view.record_of(info))
+    if info.state == "pending":
+        screen.say(view.agreement(info), "dim")

@@ -1,0 +1,65 @@
+"""Which profile a command uses, and a client for it: in this process, or at the profile's owner.
+
+Source: docs/cli.md ("Profiles"). A profile whose owner runs needs no password here; otherwise the password comes from
+where `prompt` finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cloister.apps.cli.output import Settings
+from cloister.apps.cli.prompt import ask_password, given_password
+from cloister.errors import UsageError
+
+if TYPE_CHECKING:
+    from cloister.client.client import Client
+
+T = TypeVar("T")
+
+
+def profile_name(settings: Settings) -> str:
+    """The profile of -p or CLOISTER_PROFILE, else the only one there is."""
+    from cloister.client.profile import Profile, home
+
+    if settings.profile:
+        return settings.profile
+    folders = sorted(home().iterdir()) if home().is_dir() else []
+    found = [folder.name for folder in folders if Profile(folder).exists]
+    if not found:
+        raise UsageError("no_profile", "none was set up on this machine")
+    if len(found) > 1:
+        raise UsageError("usage", f"name a profile with -p: there are {', '.join(found)}")
+    return found[0]
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Client]:
+    """A client of the profile; asks for the password only when this process has to open the vault."""
+    from cloister.client.client import Client
+
+    name = profile_name(settings)
+    given = given_password()
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(Client.open(name, password=given))
+        except UsageError as error:
+            if error.code != "wrong_password" or given is not None:
+                raise
+            client = await stack.enter_async_context(
+                Client.open(name, password=ask_password(f"Password of profile {name}"))
+            )
+        yield client
+
+
+def with_client(settings: Settings, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with a client of the profile, to its end."""
+
+    async def run() -> T:
+        async with opened(settings) as client:
+            return await work(client)
+
+    return asyncio.run(run())
