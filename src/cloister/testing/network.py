@@ -53,7 +53,8 @@ CALM = Weather()
 class End:
     """One end of a connection. `peer` is the name of the other side.
 
-    `outgoing`, when set, gets each frame that this end sends and gives the frames that leave in its place.
+    `outgoing`, when set, gets each frame that this end sends and gives the frames that leave in its place. `landed` is
+    called when a frame of this end has reached the other side.
     """
 
     def __init__(self, network: Network, name: str, peer: str) -> None:
@@ -61,6 +62,7 @@ class End:
         self.peer = peer
         self.open = True
         self.outgoing: Callable[[bytes], Sequence[bytes]] | None = None
+        self.landed: Callable[[], None] = lambda: None
         self._network = network
         self._other: End
         self._flying: deque[bytes] = deque()  # on the way to this end
@@ -109,6 +111,8 @@ class End:
             if self.open:
                 self._arrived.append(frame)
                 self._wake()
+            if self._other.open:
+                self._other.landed()
 
     def lose(self, count: int) -> None:
         """The last `count` frames that are on their way here never arrive."""
@@ -119,6 +123,11 @@ class End:
     def flying(self) -> int:
         """How many frames are on their way here."""
         return len(self._flying)
+
+    @property
+    def sending(self) -> int:
+        """Bytes of this end that have not reached the other side."""
+        return sum(map(len, self._other._flying))  # noqa: SLF001 - the other end of the same connection
 
     @property
     def latest(self) -> float:
