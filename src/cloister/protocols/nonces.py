@@ -1,465 +1,105 @@
 """Suite `nonces`: certificates, nonces exchanged by all, K = HKDF of all nonces, AES-256-GCM records (document 000).
 
-Source: docs/spec/classic/nonces.md; the steps and checks stand in `nonces_steps`, the life of a room in `rounds`.
-
-States of a run and what each takes (the page has the same table, a test compares them):
-
-    EXPECT_HELLOS    hello -> judged     shares, confirm -> kept for later
-    EXPECT_SHARES    shares -> judged    confirm -> kept for later    hello -> compared with the first
-    EXPECT_CONFIRMS  confirm -> judged   hello, shares -> compared with the first
-    EXPECT_COMMIT    all -> compared with the first
+Source: docs/spec/classic/nonces.md. The run's machine stands in `nonces_run`, the steps that fixes changed and the
+checks in `nonces_steps`, the life of a room (epochs, members, commits) in `rounds`.
 
 Invariants
-- Shares are posted only after all hellos, the confirm only after all shares have opened: nobody chooses last (F1.5).
-- One entry per sender and kind counts, the first; another one that is signed is a `conflict`.
-- What comes too early is kept, at most two entries per member, and judged when its turn has come.
-- The run is agreed when all confirms, the own one too, stand in its log.
+- Stateless: a room's state is its session's, which is nothing but its items.
+- The study variant of the document (no forward secrecy) is not here: `lab.originals.nonces` overrides a step.
+- Left out: prekeys and external joins, which a suite with rounds has no use for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Never
 
-from cloister.codec.cbor import Fields, enc
-from cloister.errors import PeerError
-from cloister.primitives.dh import KEY_SIZE, DhKey
-from cloister.protocols import nonces_steps as steps_of
-from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunBroken, RunEntry, Turn
-from cloister.protocols.context import Party
-from cloister.protocols.forms import HASH, ID
-from cloister.protocols.interface import DeviceId, Fault
-from cloister.protocols.items import Draft, Shelf
-from cloister.protocols.nonces_steps import KINDS, MEMBERS, Confirm, Hello, Message, Mine, Shares, Steps
-from cloister.protocols.record import Cipher, Gcm, schedule
+from cloister.errors import PeerError, UsageError
+from cloister.primitives import Rng
+from cloister.protocols.epochs import RoomState
+from cloister.protocols.interface import (
+    Caps,
+    Effects,
+    Envelope,
+    Me,
+    PreKey,
+    RoomId,
+    RoomPolicy,
+    SenderAuth,
+    Session,
+)
+from cloister.protocols.membership import receive_proposal
+from cloister.protocols.nonces_run import NAME, NonceAgreement
+from cloister.protocols.nonces_steps import MEMBERS, Steps
+from cloister.protocols.rounds import RoundsSession, progress
+from cloister.protocols.run import Proposal
 
-NAME: Final = "nonces"
-EARLY_MOST: Final = 2
-"""Messages of one member that are kept because they came too early."""
-_ERASED: Final = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message that counts: the digest of its content, and its place in the run's log (0 until it stands there)."""
-
-    digest: bytes = b""
-    seq: int = 0
-    hash: bytes = b""
-
-    def items(self) -> list[object]:
-        """The stored form."""
-        return [self.digest, self.seq, self.hash]
-
-
-NOTHING: Final = Said()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """What a member of the run has said so far; `nonce` is empty until its share has opened."""
-
-    commitment: bytes = b""
-    ephemeral: bytes = b""
-    nonce: bytes = field(default=b"", repr=False)
-    hello: Said = NOTHING
-    shares: Said = NOTHING
-    confirm: Said = NOTHING
-
-    def said(self, kind: str) -> Said:
-        """The message of this kind."""
-        return {"hello": self.hello, "shares": self.shares, "confirm": self.confirm}[kind]
-
-    def encode(self) -> bytes:
-        """The stored form."""
-        said = [message.items() for message in (self.hello, self.shares, self.confirm)]
-        return enc(self.commitment, self.ephemeral, self.nonce, said)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Peer:
-        """What `encode` gave."""
-        fields = Fields.decode(data, "peer")
-        commitment, ephemeral = fields.octets("commitment", most=HASH), fields.octets("ephemeral", most=HASH)
-        nonce = fields.octets("nonce", most=HASH)
-        inner = fields.fields("said")
-        hello, shares, confirm = (_said(inner.fields(kind)) for kind in KINDS.values())
-        fields.end()
-        return cls(commitment=commitment, ephemeral=ephemeral, nonce=nonce, hello=hello, shares=shares, confirm=confirm)
+CAPS: Final = Caps(
+    suite=NAME,
+    max_members=MEMBERS,
+    contributory=True,
+    async_join=False,
+    external_join=False,
+    rounds_online=4,
+    identity="x509",
+    user_gate=None,
+    forward_secrecy=True,
+    post_compromise=True,
+    post_quantum=False,
+    sender_auth=SenderAuth.SIGNATURE,
+    phrases={
+        "entity authentication": "mutual, RSA certificates, all pairs",
+        "message origin": "RSA-PSS signature",
+        "forward secrecy": "for each run, and for each message within it",
+        "post-compromise security": "at the next run, if the signing key was not stolen",
+        "contributory": "yes, all members, unbiased except by visible abort",
+        "size": "2 to 32 devices, cost grows with the square",
+        "join while offline": "no: several visits, not at the same time",
+        "relay trust": "none for content; liveness; order is checked by the log's chain",
+        "replay": "context, and a window over message numbers",
+        "key confirmation": "all members, explicit",
+        "post-quantum": "no",
+        "limits": "an absent member is waited for, then parked",
+    },
+)
 
 
-def _said(fields: Fields) -> Said:
-    return Said(fields.octets("digest", most=HASH), fields.uint("seq"), fields.octets("hash", most=HASH))
-
-
-def _encode_entry(entry: RunEntry) -> bytes:
-    return enc(entry.message, entry.entry_id, entry.seq, entry.hash)
-
-
-def _decode_entry(data: bytes) -> RunEntry:
-    fields = Fields.decode(data, "entry")
-    return RunEntry(
-        message=fields.octets("message"),
-        entry_id=fields.octets("entry id", ID),
-        seq=fields.uint("seq"),
-        hash=fields.octets("hash", most=HASH),
-    )
-
-
-MINE: Shelf[Mine] = Shelf(b"mine", Mine.encode, Mine.decode)
-PEER: Shelf[Peer] = Shelf(b"peer", Peer.encode, Peer.decode)
-EARLY: Shelf[RunEntry] = Shelf(b"early", _encode_entry, _decode_entry)
-
-
-@dataclass(frozen=True, slots=True)
-class _Hearing:
-    """One message being judged: the call, the run and its party, this device's place, the message and its entry."""
-
-    turn: Turn
-    run: Run
-    party: Party
-    me: int
-    message: Message
-    entry: RunEntry
-
-    @property
-    def kind(self) -> str:
-        """The message's kind."""
-        return KINDS[type(self.message)]
-
-    @property
-    def peer(self) -> Peer:
-        """What the sender has said before."""
-        return _peer(self.turn.draft, self.run, self.message.sender)
-
-    def store(self, peer: Peer) -> None:
-        """Set what the sender has said."""
-        self.turn.draft.put(PEER, self.run.id + bytes([self.message.sender]), peer)
-
-    def place(self) -> Said:
-        """The message as one that counts."""
-        return Said(steps_of.digest(self.message), self.entry.seq, self.entry.hash)
-
-
-def _peer(draft: Draft, run: Run, index: int) -> Peer:
-    return draft.get(PEER, run.id + bytes([index])) or Peer()
-
-
-def _peers(draft: Draft, run: Run) -> list[Peer]:
-    return [_peer(draft, run, index) for index in range(len(run.proposal.context.roster))]
-
-
-def _mine(draft: Draft, run: Run) -> Mine:
-    mine = draft.get(MINE, run.id)
-    if mine is None:
-        raise PeerError("not_ready", "this run's secrets are gone")
-    return mine
-
-
-def _with(peer: Peer, kind: str, said: Said) -> Peer:
-    """The peer with another message of this kind."""
-    if kind == "hello":
-        return replace(peer, hello=said)
-    return replace(peer, shares=said) if kind == "shares" else replace(peer, confirm=said)
-
-
-@contextmanager
-def _blame(hearing: _Hearing, *, fatal: bool = True) -> Iterator[None]:
-    """What fails here was signed by the sender: a RunBroken that names it, with the message as evidence."""
-    try:
-        yield
-    except PeerError as error:
-        sender = hearing.party.roster[hearing.message.sender]
-        evidence = hearing.entry.message
-        raise RunBroken(error.code, sender, fatal=fatal, evidence=evidence, check=error.check) from error
-
-
-class NonceAgreement:
-    """The agreement of suite `nonces`; `steps` are the fixes' steps, which the lab overrides one by one."""
-
-    suite = NAME
-    most = MEMBERS
-    cipher: Cipher = Gcm()
-    shelves: Mapping[bytes, Shelf[Any]] = {shelf.name: shelf for shelf in (MINE, PEER, EARLY)}
+class Nonces:
+    """The suite; `steps` other than the fixed ones come from the lab and the tests."""
 
     def __init__(self, steps: Steps | None = None) -> None:
-        self.steps = steps or Steps()
+        self.agreement = NonceAgreement(steps)
 
     @property
-    def variant(self) -> str:
-        """The variant this device consents to."""
-        return self.steps.variant
+    def caps(self) -> Caps:
+        """What it gives."""
+        return CAPS
 
-    # --- what the room asks -------------------------------------------------------------------------------
+    def prekeys(self, me: Me, n: int, now: int, rng: Rng) -> Sequence[PreKey]:
+        """None: members meet in a run."""
+        return ()
 
-    def begin(self, turn: Turn, run: Run) -> None:
-        """Enter a run: draw nonce, opening and X25519 key, store them, post the hello."""
-        party, me = turn.party(run), turn.index(run)
-        mine = Mine(nonce=turn.rng(steps_of.NONCE), opening=turn.rng(steps_of.OPENING), ephemeral=turn.rng(KEY_SIZE))
-        hello = Hello(
-            sender=me,
-            commitment=self.steps.commitment(party.ctx, me, mine.nonce, mine.opening),
-            ephemeral=DhKey(mine.ephemeral).public,
-        )
-        signed = replace(hello, signature=steps_of.sign_message(turn.signing_key(), party.ctx, hello))
-        peer = Peer(
-            commitment=hello.commitment,
-            ephemeral=hello.ephemeral,
-            nonce=mine.nonce,
-            hello=Said(steps_of.digest(hello)),
-        )
-        turn.draft.put(RUN, run.id, run)
-        turn.draft.put(MINE, run.id, mine)
-        turn.draft.put(PEER, run.id + bytes([me]), peer)
-        turn.post(run, steps_of.encode(signed))
+    def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[Session, Effects]:
+        """A room with this device alone: it stands at the relay once the first run is committed."""
+        session, turn = RoundsSession.fresh(self.agreement, me, room, RoomState(policy=policy), now, rng)
+        progress(turn)
+        return session, session.finish(turn)
 
-    def take(self, turn: Turn, run: Run, entry: RunEntry) -> None:
-        """Judge a message of the run; the draft holds what follows from it."""
-        run = replace(run, last_seq=max(run.last_seq, entry.seq))
-        turn.draft.put(RUN, run.id, run)
-        self._hear(turn, run, entry)
-        self._advance(turn, run.id)
+    def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
+        """Enter by a proposal (M0) from the mailbox; PeerError for what is not acceptable, Behind when it is early."""
+        if invitation.kind != "propose":
+            raise PeerError("no_session", "only a proposal leads into a room of this suite")
+        context = Proposal.decode(invitation.payload).context
+        state = RoomState(policy=context.policy, tried=True)
+        session, turn = RoundsSession.fresh(self.agreement, me, context.room, state, now, rng)
+        receive_proposal(turn, invitation)
+        progress(turn)
+        return session, session.finish(turn)
 
-    def missing(self, draft: Draft, run: Run) -> tuple[DeviceId, ...]:
-        """Whose message the run waits for; nobody's once it is agreed."""
-        kind = _AWAITED.get(run.phase)
-        if kind is None:
-            return ()
-        return tuple(
-            device
-            for index, device in enumerate(run.proposal.context.roster)
-            if not _peer(draft, run, index).said(kind).digest
-        )
+    def rejoin(self, me: Me, group_info: bytes, now: int, rng: Rng) -> Never:
+        """Not in this suite: a device that is out is added by a new run."""
+        raise UsageError("unsupported", "rooms of this suite have no external join")
 
-    def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int) -> bool:
-        """Whether, up to entry `seq`, the device had said all that was awaited of it."""
-        peers = _peers(draft, run)
-        peer = peers[run.proposal.context.roster.index(device)]
-        for kind in KINDS.values():
-            if not 0 < peer.said(kind).seq <= seq:
-                return False
-            if not all(0 < other.said(kind).seq <= seq for other in peers):
-                break
-        return True
-
-    def forget(self, draft: Draft, run_id: bytes) -> None:
-        """Drop nonces, ephemeral key and all that was said."""
-        for shelf in (MINE, PEER, EARLY):
-            draft.drop_all(shelf, run_id)
-
-    # --- judging ------------------------------------------------------------------------------------------
-
-    def _hear(self, turn: Turn, run: Run, entry: RunEntry) -> None:
-        party = turn.party(run)
-        message = steps_of.decode(entry.message)
-        steps_of.check_member(message, party.size)
-        hearing = _Hearing(turn, run, party, turn.index(run), message, entry)
-        if message.sender == hearing.me:
-            self._echo(hearing)
-        else:
-            TRANSITIONS[run.phase, hearing.kind](self, hearing)
-
-    def _echo(self, hearing: _Hearing) -> None:
-        """One's own message stands in the log: note its place."""
-        known = hearing.peer.said(hearing.kind)
-        if known.digest != steps_of.digest(hearing.message):
-            self._signature(hearing)
-            raise PeerError("conflict", "a copy of this device takes part in the run")
-        if not known.seq:
-            hearing.store(_with(hearing.peer, hearing.kind, hearing.place()))
-
-    def keep(self, hearing: _Hearing) -> None:
-        """Too early: keep it, at most two entries for each member."""
-        held = [entry for _, entry in hearing.turn.draft.all(EARLY, hearing.run.id)]
-        mine = [entry for entry in held if steps_of.decode(entry.message).sender == hearing.message.sender]
-        if len(mine) >= EARLY_MOST:
-            raise PeerError("quota", "more early messages of one member than a run has")
-        hearing.turn.draft.put(EARLY, hearing.run.id + hearing.entry.entry_id, hearing.entry)
-
-    def compare(self, hearing: _Hearing) -> None:
-        """A message whose time is over: a repetition is nothing, another one is the member's fault."""
-        self._signature(hearing)
-        self._once(hearing)
-
-    def hello(self, hearing: _Hearing) -> None:
-        """M1 of another member."""
-        message = hearing.message
-        if not isinstance(message, Hello):
-            raise PeerError("bad_encoding")
-        self._signature(hearing)
-        if self._once(hearing):
-            return
-        others = [peer.commitment for peer in _peers(hearing.turn.draft, hearing.run) if peer.commitment]
-        own = DhKey(_mine(hearing.turn.draft, hearing.run).ephemeral)
-        with _blame(hearing):
-            steps_of.check_distinct(message.commitment, others)
-            steps_of.check_ephemeral(own, message.ephemeral)
-        hearing.store(Peer(commitment=message.commitment, ephemeral=message.ephemeral, hello=hearing.place()))
-
-    def shares(self, hearing: _Hearing) -> None:
-        """M2 of another member: find mine, open it, compare it with the commitment."""
-        message = hearing.message
-        if not isinstance(message, Shares):
-            raise PeerError("bad_encoding")
-        self._signature(hearing)
-        if self._once(hearing):
-            return
-        i, me, peer = message.sender, hearing.me, hearing.peer
-        expected = tuple(j for j in range(hearing.party.size) if j != i)
-        with _blame(hearing):
-            steps_of.check_complete(tuple(j for j, _ in message.wrapped), expected)
-            own = DhKey(_mine(hearing.turn.draft, hearing.run).ephemeral)
-            wrapped = self.steps.unwrap(hearing.party.ctx, i, me, own, dict(message.wrapped)[me])
-            payload = self.steps.decrypt(hearing.party, hearing.turn.decrypt_key(), i, me, wrapped)
-            steps_of.check_opening(self.steps, hearing.party.ctx, i, payload, peer.commitment)
-        hearing.store(replace(peer, nonce=payload[: steps_of.NONCE], shares=hearing.place()))
-
-    def confirm(self, hearing: _Hearing) -> None:
-        """M3 of another member: it holds the key, and knows my nonce."""
-        message = hearing.message
-        if not isinstance(message, Confirm):
-            raise PeerError("bad_encoding")
-        self._signature(hearing)
-        if self._once(hearing):
-            return
-        agreed = hearing.turn.draft.get(AGREED, hearing.run.id)
-        if agreed is None:
-            raise PeerError("not_confirmed")
-        i, me = message.sender, hearing.me
-        with _blame(hearing):
-            steps_of.check_confirm_mac(agreed.confirm, agreed.th, message)
-            answers = steps_of.open_answers(agreed.confirm, agreed.th, i, message.answers)
-            expected = self.steps.answers_to(i, hearing.party.size)
-            steps_of.check_complete(tuple(j for j, _ in answers), expected)
-            if me in expected:
-                steps_of.check_answer(self.steps, _mine(hearing.turn.draft, hearing.run).nonce, dict(answers)[me])
-        hearing.store(replace(hearing.peer, confirm=hearing.place()))
-
-    def _signature(self, hearing: _Hearing) -> None:
-        """The named member signed it; a confirm signs th, the others ctx."""
-        bound = hearing.party.ctx
-        if isinstance(hearing.message, Confirm):
-            agreed = hearing.turn.draft.get(AGREED, hearing.run.id)
-            bound = agreed.th if agreed else bound
-        steps_of.check_signed(hearing.party.verify_key(hearing.message.sender), bound, hearing.message)
-
-    def _once(self, hearing: _Hearing) -> bool:
-        """Whether the member has said just this before; RunBroken(conflict) if it has said something else."""
-        known = hearing.peer.said(hearing.kind)
-        with _blame(hearing, fatal=False):
-            steps_of.check_once(known.digest, hearing.message)
-        return bool(known.digest)
-
-    # --- going on -----------------------------------------------------------------------------------------
-
-    def _advance(self, turn: Turn, run_id: bytes) -> None:
-        """Go on as far as what was said allows; what was kept is judged when its turn has come."""
-        while (run := turn.draft.get(RUN, run_id)) is not None:
-            following = _NEXT[run.phase](self, turn, run)
-            if following is None:
-                return
-            turn.draft.put(RUN, run_id, following)
-            self._hear_early(turn, following)
-
-    def _hear_early(self, turn: Turn, run: Run) -> None:
-        """Judge what was kept and is now due; junk is reported and forgotten."""
-        kept = sorted(turn.draft.all(EARLY, run.id), key=lambda item: item[1].seq)
-        for suffix, entry in kept:
-            if KINDS[type(steps_of.decode(entry.message))] != _AWAITED.get(run.phase):
-                continue
-            turn.draft.drop(EARLY, suffix)
-            try:
-                self._hear(turn, run, entry)
-            except RunBroken as error:
-                if error.fatal:
-                    raise
-                turn.draft.emit(Fault(code=error.code, peer=error.peer, evidence=error.evidence))
-            except PeerError as error:
-                turn.draft.emit(Fault(code=error.code))
-
-    def _after_hellos(self, turn: Turn, run: Run) -> Run | None:
-        if self.missing(turn.draft, run):
-            return None
-        party, me = turn.party(run), turn.index(run)
-        mine = _mine(turn.draft, run)
-        payload, wrapped = mine.nonce + mine.opening, []
-        for j in range(party.size):
-            if j != me:
-                theirs, ephemeral = _peer(turn.draft, run, j).ephemeral, DhKey.generate(turn.rng)
-                ciphertext = self.steps.encrypt(party, me, j, payload)
-                wrapped.append((j, self.steps.wrap(party.ctx, me, j, ephemeral, theirs, ciphertext)))
-        self._say(turn, run, party.ctx, Shares(sender=me, wrapped=tuple(wrapped)))
-        return replace(run, phase=Phase.EXPECT_SHARES)
-
-    def _after_shares(self, turn: Turn, run: Run) -> Run | None:
-        if self.missing(turn.draft, run):
-            return None
-        party, me = turn.party(run), turn.index(run)
-        peers = _peers(turn.draft, run)
-        th = steps_of.transcript(party, [(peer.commitment, peer.ephemeral) for peer in peers])
-        key = self.steps.combine(th, tuple(peer.nonce for peer in peers))
-        agreed = schedule(NAME, th, key, party.size)
-        turn.draft.put(AGREED, run.id, self.steps.at_rest(key, agreed))
-        answers = [(j, self.steps.answer(peers[j].nonce)) for j in self.steps.answers_to(me, party.size)]
-        sealed = steps_of.seal_answers(agreed.confirm, th, me, answers)
-        tag = steps_of.confirm_mac(agreed.confirm, th, me, sealed)
-        self._erase(turn, run, peers, Mine(nonce=peers[me].nonce, opening=_ERASED, ephemeral=_ERASED))
-        self._say(turn, run, th, Confirm(sender=me, answers=sealed, mac=tag))
-        return replace(run, phase=Phase.EXPECT_CONFIRMS, confirmed_at=turn.now)
-
-    def _after_confirms(self, turn: Turn, run: Run) -> Run | None:
-        peers = _peers(turn.draft, run)
-        standing = [peer.confirm for peer in peers if peer.confirm.seq]
-        if len(standing) < self.steps.confirms_needed(len(peers)):
-            return None
-        head = max(standing, key=lambda said: said.seq, default=NOTHING).hash
-        turn.draft.drop(MINE, run.id)
-        turn.draft.drop_all(EARLY, run.id)
-        return replace(run, phase=Phase.EXPECT_COMMIT, ready_at=turn.now, head=head)
-
-    def _erase(self, turn: Turn, run: Run, peers: list[Peer], mine: Mine) -> None:
-        """Nonces and the X25519 key have served; only the own nonce is needed, to judge answers."""
-        turn.draft.put(MINE, run.id, mine)
-        for j, peer in enumerate(peers):
-            turn.draft.put(PEER, run.id + bytes([j]), replace(peer, nonce=b""))
-
-    def _say(self, turn: Turn, run: Run, bound: bytes, message: Message) -> None:
-        """Sign a message, note that it counts, post it."""
-        signed = replace(message, signature=steps_of.sign_message(turn.signing_key(), bound, message))
-        peer, said = _peer(turn.draft, run, message.sender), Said(steps_of.digest(message))
-        turn.draft.put(PEER, run.id + bytes([message.sender]), _with(peer, KINDS[type(message)], said))
-        turn.post(run, steps_of.encode(signed))
-
-    def _rest(self, turn: Turn, run: Run) -> Run | None:
-        """Agreed: nothing follows but the commit."""
-        return None
-
-
-TRANSITIONS: Final[Mapping[tuple[Phase, str], Callable[[NonceAgreement, _Hearing], None]]] = {
-    (Phase.EXPECT_HELLOS, "hello"): NonceAgreement.hello,
-    (Phase.EXPECT_HELLOS, "shares"): NonceAgreement.keep,
-    (Phase.EXPECT_HELLOS, "confirm"): NonceAgreement.keep,
-    (Phase.EXPECT_SHARES, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_SHARES, "shares"): NonceAgreement.shares,
-    (Phase.EXPECT_SHARES, "confirm"): NonceAgreement.keep,
-    (Phase.EXPECT_CONFIRMS, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_CONFIRMS, "shares"): NonceAgreement.compare,
-    (Phase.EXPECT_CONFIRMS, "confirm"): NonceAgreement.confirm,
-    (Phase.EXPECT_COMMIT, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_COMMIT, "shares"): NonceAgreement.compare,
-    (Phase.EXPECT_COMMIT, "confirm"): NonceAgreement.compare,
-}
-"""(state, message kind) -> what judges it; the table of docs/spec/classic/nonces.md."""
-
-_AWAITED: Final = {
-    Phase.EXPECT_HELLOS: "hello",
-    Phase.EXPECT_SHARES: "shares",
-    Phase.EXPECT_CONFIRMS: "confirm",
-}
-_NEXT: Final = {
-    Phase.EXPECT_HELLOS: NonceAgreement._after_hellos,  # noqa: SLF001 - this module's own
-    Phase.EXPECT_SHARES: NonceAgreement._after_shares,  # noqa: SLF001
-    Phase.EXPECT_CONFIRMS: NonceAgreement._after_confirms,  # noqa: SLF001
-    Phase.EXPECT_COMMIT: NonceAgreement._rest,  # noqa: SLF001
-}
+    def restore(self, me: Me, items: Mapping[bytes, bytes]) -> Session:
+        """The session as its items have it; UnavailableError("damaged")."""
+        return RoundsSession.restored(self.agreement, me, items)
