@@ -3,7 +3,7 @@
 Source: RFC 8949 section 4.2 (core deterministic encoding); docs/spec/encoding.md.
 
 Invariants
-- `decode(encode(x)) == x`, and whatever decodes encodes to the very same bytes.
+- `decode(encode(x)) == x` up to MAX_DEPTH, and whatever decodes encodes to the very same bytes.
 - Values are None, bool, int (64 bits, either sign), bytes, str, list and, where a caller allows
   maps, dict with integer, text or byte string keys. No floats, tags, simple values, `undefined`
   or indefinite lengths.
@@ -61,8 +61,12 @@ _REFUSE: Final = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 def encode(value: object) -> bytes:
     """The one encoding of `value`; UsageError for what strict CBOR cannot hold."""
-    has_map = _check(value, UsageError("usage", "this value has no strict CBOR form"), maps=True)
-    return _dump(value, has_map=has_map)
+    error = UsageError("usage", "this value has no strict CBOR form")
+    has_map = _check(value, error, maps=True)
+    try:
+        return _dump(value, has_map=has_map)
+    except UnicodeEncodeError:  # half a surrogate pair
+        raise error from None
 
 
 def enc(*items: object) -> bytes:
@@ -80,7 +84,7 @@ def decode(data: bytes, *, maps: bool = False) -> Any:
             data,
             tag_hook=_refuse_tag,
             semantic_decoders=_REFUSE,
-            max_depth=MAX_DEPTH,
+            max_depth=MAX_DEPTH - 1,  # the library counts from 0
             allow_indefinite=False,
             allow_duplicate_keys=False,
         )
