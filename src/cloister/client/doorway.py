@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,26 +23,23 @@ from cloister.errors import CloisterError
 @asynccontextmanager
 async def doorway(path: Path, backend: Backend) -> AsyncIterator[None]:
     """Serve `backend` at `path` while the context lasts."""
-    guests: set[asyncio.Task[None]] = set()
+    guests: dict[asyncio.Future[None], asyncio.StreamWriter] = {}
 
-    async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            guests.add(task)
-            task.add_done_callback(guests.discard)
-        try:
-            await _serve(reader, writer, backend)
-        finally:
-            writer.close()
+    def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        guest = asyncio.ensure_future(_host(reader, writer, backend))
+        guests[guest] = writer
+        guest.add_done_callback(lambda done: guests.pop(done, None))
 
     server = await asyncio.start_unix_server(enter, sock=_door(path), limit=LINE_MOST)
     try:
         yield
     finally:
         server.close()
-        for guest in list(guests):
+        for guest, writer in list(guests.items()):
             guest.cancel()
+            writer.transport.abort()
         await asyncio.gather(*guests, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports end in the loop's next round
         _remove(path)
 
 
@@ -58,6 +55,15 @@ def _door(path: Path) -> socket.socket:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
+
+
+async def _host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, backend: Backend) -> None:
+    try:
+        await _serve(reader, writer, backend)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, backend: Backend) -> None:
