@@ -88,8 +88,6 @@ def decode(data: bytes, *, maps: bool = False) -> Any:
             allow_indefinite=False,
             allow_duplicate_keys=False,
         )
-    except PeerError:
-        raise
     except Exception as error:  # the library raises its own errors, and ValueError or TypeError from within
         raise PeerError("bad_encoding", "not CBOR") from error
     has_map = _check(value, PeerError("bad_encoding", "a type that is not allowed"), maps=maps)
