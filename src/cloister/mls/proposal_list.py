@@ -208,11 +208,22 @@ def check_update(situation: valid.Situation, old: LeafNode, new: LeafNode, index
 
 
 def apply(situation: valid.Situation, tree: RatchetTree, proposals: ProposalList) -> tuple[int, ...]:
-    """Change `tree` (a copy) by the proposals; the leaf indices of those added, in order."""
+    """Judge all new leaves and change `tree` (a copy); the leaf indices of those added, in order."""
     for index, leaf in proposals.updates:
         check_update(situation, _member(tree, index), leaf, index)
     for package in proposals.adds:
         valid.check_key_package(situation, package)
+    added = change_tree(tree, proposals)
+    for index in (*(index for index, _ in proposals.updates), *added):
+        valid.check_among(tree, _member(tree, index))
+    if proposals.extensions:
+        valid.check_group_extensions(situation, tree)
+        valid.check_external_sender_credentials(situation)
+    return added
+
+
+def change_tree(tree: RatchetTree, proposals: ProposalList) -> tuple[int, ...]:
+    """Updates, then Removes, then Adds; MLS-V040 and MLS-V041 for keys that stand in the tree already."""
     changed = [index for index, _ in proposals.updates]
     for index in (*changed, *proposals.removes):
         old = _member(tree, index)
@@ -228,11 +239,6 @@ def apply(situation: valid.Situation, tree: RatchetTree, proposals: ProposalList
     for package in proposals.adds:
         _check_new(tree, package.leaf_node)
         added.append(tree.add_leaf(package.leaf_node, added[-1] + 1 if added else 0))
-    for index in (*changed, *added):
-        valid.check_among(tree, _member(tree, index))
-    if proposals.extensions:
-        valid.check_group_extensions(situation, tree)
-        valid.check_external_sender_credentials(situation)
     return tuple(added)
 
 
