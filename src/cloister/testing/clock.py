@@ -97,13 +97,18 @@ class VirtualLoop(BaseEventLoop):
         """Nothing sleeps, so nothing has to be woken."""
 
 
-def run(main: Coroutine[Any, Any, _T], seed: int = 0) -> _T:
-    """Run `main` under a VirtualLoop and give its result; what nobody awaited raises after it."""
+def run(main: Coroutine[Any, Any, _T], seed: int = 0, *, forgive: tuple[type[BaseException], ...] = ()) -> _T:
+    """Run `main` under a VirtualLoop and give its result; what nobody awaited raises after it.
+
+    Exceptions of the kinds in `forgive` are planted ones: nobody need await them.
+    """
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(seed)) as runner:
         result = runner.run(main)
         loop = runner.get_loop()
         for context in loop.failures if isinstance(loop, VirtualLoop) else ():
-            raise context.get("exception") or RuntimeError(context.get("message"))
+            error = context.get("exception")
+            if not isinstance(error, forgive):
+                raise error or RuntimeError(context.get("message"))
     return result
 
 
