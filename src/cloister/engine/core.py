@@ -186,7 +186,7 @@ class Engine:
                 raise PeerError("bad_encoding", "an answer that nothing awaits")
 
     def _acked(self, unit: Unit, asked: Asked, ack: frames.Ack) -> None:
-        row = self.outbox.acked(unit, asked)
+        row = self.outbox.acked(unit, asked, ack.seq)
         room = self.rooms.rooms.get(row.log) if row else None
         if row is not None and room is not None:
             if row.kind == "commit":

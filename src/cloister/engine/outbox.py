@@ -304,8 +304,8 @@ class Outbox:
         row = self.rows.get(asked.ref) if isinstance(asked.ref, int) else None
         return row if row is not None and row.entry_id == asked.tag else None
 
-    def acked(self, unit: Unit, asked: Asked) -> Outgoing | None:
-        """The relay has stored and signed the row's entry (or stored its item)."""
+    def acked(self, unit: Unit, asked: Asked, seq: int = 0) -> Outgoing | None:
+        """The relay has stored and signed the row's entry at `seq` (or stored its item, which has none)."""
         row = self._answered(asked)
         if row is None:
             return None
@@ -313,7 +313,7 @@ class Outbox:
         if row.kind == "text":
             row.acked = True
             self.save(unit, row)
-            self._tell(unit, row, SendState.SENT)
+            self.told_sent(unit, row, seq)
         else:
             self.drop(unit, row)
         return row
@@ -352,12 +352,12 @@ class Outbox:
                 elif number not in self._sent:
                     self.drop(unit, row)
 
-    def told_sent(self, unit: Unit, row: Outgoing) -> None:
-        """The row's entry was read in the log before its ack came."""
-        self._tell(unit, row, SendState.SENT)
+    def told_sent(self, unit: Unit, row: Outgoing, seq: int) -> None:
+        """The row's entry stands at `seq`: its ack came, or it was read in the log before."""
+        self._tell(unit, row, SendState.SENT, seq=seq)
 
-    def _tell(self, unit: Unit, row: Outgoing, state: SendState, code: str = "") -> None:
-        sent = Sent(id=row.message_id.hex(), room=row.room.hex(), state=state, code=code)
+    def _tell(self, unit: Unit, row: Outgoing, state: SendState, code: str = "", seq: int = 0) -> None:
+        sent = Sent(id=row.message_id.hex(), room=row.room.hex(), state=state, seq=seq, code=code)
         unit.notify(lambda cursor: SendChanged(cursor=cursor, sent=sent))
 
 

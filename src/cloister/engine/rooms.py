@@ -392,7 +392,7 @@ class Rooms:
             unit, room, row.message_id, self._account.device, row.content, entry.ts_ms, entry.seq, own=True
         )
         if not row.acked:
-            self.outbox.told_sent(unit, row)
+            self.outbox.told_sent(unit, row, entry.seq)
         self.outbox.drop(unit, row)
 
     def _deliver(self, unit: Unit, room: Room, effect: Deliver, ts_ms: int) -> None:
