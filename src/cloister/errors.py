@@ -146,6 +146,13 @@ _ROWS: Final = (
     ErrorInfo("version", "the two sides share no protocol version", "update cloister", 3),
     ErrorInfo("disk", "a file cannot be read or written", "check space and permissions", 1),
     ErrorInfo("damaged", "the stored data do not verify", "restore from a backup", 10),
+    ErrorInfo(
+        "leak",
+        "something secret stands in what the relay stored",
+        "please report it; look at the files with: cloister demo --keep DIR",
+        10,
+    ),
+    ErrorInfo("demo_failed", "the demo did not come to its end", "look at the logs: cloister demo --keep DIR", 1),
     # what is ours
     ErrorInfo("internal", "something went wrong inside cloister", "please report it; your data are safe", 1),
 )
