@@ -1,0 +1,147 @@
+"""Looks for what must not be there: message texts, titles and keys in everything that a relay stored.
+
+Source: docs/demo.md ("What is searched"). The relay's folder is read as bytes, file by file (database, write-ahead
+log, process log); its database also row by row, because names may stand where the relay needs them to deliver (the
+realm log, mailboxes, invites) and nowhere else.
+
+Invariants
+- A needle is looked for raw, in hexadecimal and in base64 (standard and URL form, at each of the three places that a
+  value can take in a longer encoded text); UTF-16 too for texts.
+- A needle shorter than NEEDLE_LEAST bytes would be found by chance and is refused.
+- What cannot be read fails the scan; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+NEEDLE_LEAST: Final = 5
+"""Bytes of the shortest needle; texts and keys are far longer, names are not searched as bytes of files but in logs."""
+REALM_LOG: Final = bytes(16)
+_HOME_OF_NAMES: Final = ("mailboxes", "mail", "mail_keys", "invites", "enrolments", "parts", "meta")
+"""Tables in which the relay may know devices and users: whom to deliver to, whom to let in."""
+_SEQ_BITS: Final = 40
+"""An entry's id is (number of its log << 40) | seq."""
+_OVERLAP: Final = 4096
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needle:
+    """Something that must not be found. `name` says what it is, without giving it away."""
+
+    name: str
+    value: bytes
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
+    """A needle that was found: in which form and where (a file, or `table.column` of a database)."""
+
+    name: str
+    form: str
+    place: str
+
+    def __str__(self) -> str:
+        """For the report."""
+        return f"{self.name} ({self.form}) in {self.place}"
+
+
+def forms(needle: Needle) -> Iterator[tuple[str, bytes]]:
+    """(form, bytes) of every way in which the needle could stand in a file."""
+    value = needle.value
+    if len(value) < NEEDLE_LEAST:
+        raise ValueError(f"{needle.name} is too short to look for")
+    yield "raw", value
+    yield "hex", value.hex().encode()
+    yield "hex", value.hex().upper().encode()
+    for shift in range(3):
+        inner = _base64_core(value, shift)
+        yield "base64", inner
+        yield "base64", inner.translate(bytes.maketrans(b"+/", b"-_"))
+    if needle.is_text:
+        yield "UTF-16", value.decode().encode("utf-16-le")
+
+
+def _base64_core(value: bytes, shift: int) -> bytes:
+    """The characters that depend on the value alone when it begins `shift` bytes after a multiple of three."""
+    encoded = b64encode(bytes(shift) + value)
+    first = (shift * 8 + 5) // 6
+    last = (shift + len(value)) * 8 // 6
+    return encoded[first:last]
+
+
+class Scanner:
+    """Needles in all their forms, ready to be looked for many times."""
+
+    def __init__(self, needles: Iterable[Needle]) -> None:
+        self._forms = sorted(
+            {(form, name, data) for needle in needles for name in (needle.name,) for form, data in forms(needle)}
+        )
+
+    def in_bytes(self, data: bytes, place: str) -> list[Find]:
+        """What stands in these bytes."""
+        return [Find(name=name, form=form, place=place) for form, name, value in self._forms if value in data]
+
+    def in_file(self, path: Path, place: str) -> list[Find]:
+        """What stands in this file; read in chunks that overlap by more than any form is long."""
+        found: dict[Find, None] = {}
+        tail = b""
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                found.update(dict.fromkeys(self.in_bytes(tail + chunk, place)))
+                tail = chunk[-_OVERLAP:]
+        return list(found)
+
+    def in_folder(self, folder: Path) -> list[Find]:
+        """What stands in any file below this folder."""
+        return [
+            find
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+            for find in self.in_file(path, path.relative_to(folder).as_posix())
+        ]
+
+
+def names_outside_directory(database: Path, names: Sequence[bytes]) -> list[Find]:
+    """Where a name stands in a row that is none of the relay's directory: a room's or a run's log, an epoch."""
+    found: dict[Find, None] = {}
+    for place, row in _rows(database):
+        for name in names:
+            if any(name in value for value in row):
+                found[Find(name=f"the name {name.decode()}", form="raw", place=place)] = None
+    return list(found)
+
+
+def _rows(database: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """Every row that must know no name, as (table, values as bytes)."""
+    with closing(read_only(database)) as connection:
+        (directory,) = connection.execute("SELECT no FROM logs WHERE log = ?", (REALM_LOG,)).fetchone() or (None,)
+        for table in tables(connection):
+            if table in _HOME_OF_NAMES:
+                continue
+            for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name from the schema
+                if table != "entries" or row[0] >> _SEQ_BITS != directory:
+                    yield table, [_as_bytes(value) for value in row]
+
+
+def tables(connection: sqlite3.Connection) -> list[str]:
+    """The tables of a database."""
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return [name for (name,) in rows if not name.startswith("sqlite_")]
+
+
+def read_only(database: Path) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    return sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
