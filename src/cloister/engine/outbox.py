@@ -184,6 +184,11 @@ class Outbox:
         """Texts that the relay has not acked."""
         return sum(1 for row in self.rows.values() if row.kind == "text" and not row.acked)
 
+    def abandon(self, unit: Unit, log: bytes) -> None:
+        """Nobody reads this log any more: what was still to be sent to it is of no use."""
+        for number in list(self._lanes.get(log, ())):
+            self.drop(unit, self.rows[number])
+
     # --- sending ---
 
     def disconnected(self) -> None:
@@ -199,17 +204,22 @@ class Outbox:
             return
         self.retry_at = 0
         for log in list(self._lanes):
-            self._pump_lane(unit, list(self._lanes[log])[: 2 * WINDOW])
+            self._pump_lane(unit, list(self._lanes[log]))
 
     def _pump_lane(self, unit: Unit, numbers: list[int]) -> None:
-        under_way = 0
+        """In order; only texts that cannot be sealed yet are passed: what makes the room ready stands behind them."""
+        under_way, waiting = 0, False
         for number in numbers:
             row = self.rows[number]
-            if row.acked:
+            text = row.kind == "text"
+            if row.acked or (text and waiting):
                 continue
             if number not in self._sent:
                 if not self._prepare(unit, row):
-                    return
+                    if not text:
+                        return
+                    waiting = True
+                    continue
                 self._send(unit, row)
             under_way += 1
             if row.kind not in ("text", "post") or under_way >= WINDOW:

@@ -285,6 +285,7 @@ class Rooms:
             case Unfollow():
                 self.runs.pop(effect.run_id, None)
                 unit.delete("run", effect.run_id)
+                self.outbox.abandon(unit, effect.run_id)
             case EpochChanged():
                 self._epoch(unit, room, effect)
             case Wake():
