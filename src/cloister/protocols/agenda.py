@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Final
 
 from cloister.errors import CloisterError, PeerError, UsageError
-from cloister.protocols.agreement import AGREED, Phase, Run, Turn
+from cloister.protocols.agreement import AGREED, RUN, Phase, Run, Turn
+from cloister.protocols.commits import drop_epoch, end_run, post_commit
 from cloister.protocols.epochs import (
     EPOCH,
     ORDER,
@@ -25,11 +26,9 @@ from cloister.protocols.epochs import (
     Epoch,
     StandingOrder,
     current,
-    drop_epoch,
-    end_run,
     messages,
+    open_runs,
     ordered_out,
-    post_commit,
     record_of,
     room_of,
     runs_of,
@@ -101,12 +100,12 @@ def _forget_epoch(th: bytes) -> Action:
 
 def _of_run(turn: Turn, run: Run) -> Agenda:
     if run.phase is Phase.EXPECT_COMMIT:
-        kept: Agenda = [(run.confirmed_at + KEEP_CONFIRMED, lambda turn: end_run(turn, run))]
+        agreed: Agenda = [(run.confirmed_at + KEEP_CONFIRMED, lambda turn: end_run(turn, run))]
         at = None if run.posted else commit_turn(turn, run)
-        return kept if at is None else [(at, lambda turn: commit(turn, run)), *kept]
-    if run.confirmed_at:
-        return [(run.confirmed_at + KEEP_CONFIRMED, lambda turn: end_run(turn, run))]
-    return [(run.proposal.context.deadline + CLOCK_SKEW, lambda turn: time_out(turn, run))]
+        return agreed if at is None else [(at, lambda turn: commit(turn, run)), *agreed]
+    late: Agenda = [(run.proposal.context.deadline + CLOCK_SKEW, lambda turn: time_out(turn, run))]
+    kept = [(run.confirmed_at + KEEP_CONFIRMED, lambda turn: end_run(turn, run))] if run.confirmed_at else []
+    return kept if run.lapsed else late + kept
 
 
 def commit_turn(turn: Turn, run: Run) -> int | None:
@@ -140,9 +139,12 @@ def commit(turn: Turn, run: Run) -> None:
 
 
 def time_out(turn: Turn, run: Run) -> None:
-    """The deadline has passed: the run is over, the room stays as it is."""
+    """The deadline has passed: the run is over, the room stays as it is; after the own confirm its keys are kept."""
     missing = turn.agreement.missing(turn.draft, run)
-    end_run(turn, run)
+    if run.confirmed_at:
+        turn.draft.put(RUN, run.id, replace(run, lapsed=True))
+    else:
+        end_run(turn, run)
     put_off(turn, run)
     turn.draft.emit(Fault(code="timeout", fatal=True, detail=", ".join(missing)))
 
@@ -168,7 +170,7 @@ def _of_orders(turn: Turn) -> Agenda:
         return []
     found: Agenda = []
     for item in items:
-        covering = [run for run in runs_of(turn.draft) if item.order.encode() in run.proposal.change.orders]
+        covering = [run for run in open_runs(turn.draft) if item.order.encode() in run.proposal.change.orders]
         if covering:
             found += _of_waiting(turn, covering[-1], item)
         else:
@@ -209,7 +211,7 @@ def propose_again(turn: Turn, run: Run, parking: Parking) -> None:
 
 def _of_rekey(turn: Turn) -> Agenda:
     epoch = current(turn.draft)
-    if epoch is None or any(run.proposal.context.prev_th == epoch.th for run in runs_of(turn.draft)):
+    if epoch is None or any(run.proposal.context.prev_th == epoch.th for run in open_runs(turn.draft)):
         return []
     if ordered_out(turn.draft) & set(epoch.roster) or not permits(epoch.policy, user_of(turn, epoch), Right.REKEY):
         return []
@@ -242,7 +244,7 @@ def _adding(device: DeviceId) -> Action:
 def add_again(turn: Turn, device: DeviceId) -> None:
     """Take a parked device in again."""
     turn.draft.drop(HERE, device.encode())
-    if not any(device in run.proposal.change.added for run in runs_of(turn.draft)):
+    if not any(device in run.proposal.change.added for run in open_runs(turn.draft)):
         open_run(turn, added=(device,))
 
 

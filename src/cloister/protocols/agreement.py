@@ -58,7 +58,8 @@ class Run:
 
     `opened_at` when it was opened or its proposal read; `confirmed_at` when the own confirm was made; `ready_at` when
     all confirms stood; `head` (32 bytes) the hash of the log entry by which they stood; `last_seq` the newest entry
-    read; `posted` whether this device has posted the commit.
+    read; `posted` whether this device has posted the commit; `lapsed` whether its deadline passed after the own
+    confirm: it is kept, for it may still be committed, and counts as open no more.
     """
 
     proposal: Proposal
@@ -69,6 +70,7 @@ class Run:
     head: bytes = b""
     last_seq: int = 0
     posted: bool = False
+    lapsed: bool = False
 
     @property
     def id(self) -> bytes:
@@ -78,23 +80,25 @@ class Run:
     def encode(self) -> bytes:
         """The stored form."""
         times = [self.opened_at, self.confirmed_at, self.ready_at]
-        return enc(self.proposal.encode(), str(self.phase), times, self.head, self.last_seq, self.posted)
+        return enc(self.proposal.encode(), str(self.phase), times, self.head, self.last_seq, [self.posted, self.lapsed])
 
     @classmethod
     def decode(cls, data: bytes) -> Run:
         """What `encode` gave."""
         fields = Fields.decode(data, "run")
         proposal, phase = Proposal.decode(fields.octets("proposal")), fields.text("phase")
-        times = fields.fields("times")
+        times, head, last_seq = fields.fields("times"), fields.octets("head", most=HASH), fields.uint("last seq")
+        flags = fields.fields("flags")
         run = cls(
             proposal=proposal,
             phase=Phase(phase),
             opened_at=times.uint("opened"),
             confirmed_at=times.uint("confirmed"),
             ready_at=times.uint("ready"),
-            head=fields.octets("head", most=HASH),
-            last_seq=fields.uint("last seq"),
-            posted=fields.flag("posted"),
+            head=head,
+            last_seq=last_seq,
+            posted=flags.flag("posted"),
+            lapsed=flags.flag("lapsed"),
         )
         fields.end()
         return run

@@ -1,49 +1,41 @@
-"""A classic room's epochs: what is stored of each, its records, and the commit that begins the next.
+"""A classic room's epochs: what is stored of the room and of each epoch, and its records.
 
-Source: docs/spec/suites.md ("Epochs", "Commit"); A.0 of the protocols ("Commit", "Record").
-
-    M4 = ["commit", run_id, th, SHA-256(run head), MAC(confirm, "SUITE commit entry", th)]
+Source: docs/spec/suites.md ("Epochs"), docs/spec/record.md.
 
 Invariants
-- A commit counts only against the epoch it names, for a run whose confirms all stand in its log up to the run head,
-  and with SHA-256(token of the epoch it makes) as its next_token_hash.
-- The first commit that returns in the log ends the epoch; every other run of that epoch is then over.
 - An epoch that has ended seals nothing more; it reads what is still under way for READ_ON, or until the next one ends.
+- One's own entries come back and give nothing; a number that this device has not used is a copy's (`conflict`).
 - From its place in the log on, nothing that an ordered-out device sends is taken (`not_allowed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives.kdf import sha256
-from cloister.primitives.labelled import mac, verify_mac
 from cloister.primitives.rsa import RsaVerifyKey
 from cloister.protocols import policy as policies
 from cloister.protocols import record as records
-from cloister.protocols.agreement import AGREED, RUN, Run, Turn
+from cloister.protocols.agreement import RUN, Run, Turn
 from cloister.protocols.checks import check
-from cloister.protocols.forms import HASH, ID, head_items, read_head, texts
+from cloister.protocols.forms import HASH, head_items, read_head, texts
 from cloister.protocols.interface import (
-    NO_EPOCH,
     READ_ONLY_ITEM,
-    Commit,
     DeviceId,
     Envelope,
     RoomPolicy,
     Roster,
     SignedHead,
-    Unfollow,
 )
 from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.ratchet import RecvChain, SendChain
-from cloister.protocols.record import Schedule, Scope
-from cloister.protocols.run import DAY, NO_TH, Order
+from cloister.protocols.record import Scope
+from cloister.protocols.run import DAY, Order
 
 READ_ON: Final = DAY
 """How long (ms) an epoch that has ended still reads."""
@@ -221,6 +213,11 @@ def runs_of(draft: Draft) -> list[Run]:
     return sorted((run for _, run in draft.all(RUN)), key=lambda run: (run.opened_at, run.id))
 
 
+def open_runs(draft: Draft) -> list[Run]:
+    """The runs that are not past their deadline, the newest last."""
+    return [run for run in runs_of(draft) if not run.lapsed]
+
+
 # --- records -----------------------------------------------------------------------------------------------
 
 
@@ -333,7 +330,6 @@ def open_entry(turn: Turn, envelope: Envelope) -> Opened | None:
     content, moved = records.open_sealed(
         scope, sealed, chain, lambda number: turn.draft.get(SKIP, _kept_key(epoch.th, index, number)), key
     )
-    check_not_silenced(sender, ordered_out(turn.draft))
     turn.draft.put(RECV, chain_key(epoch.th, index), moved.chain)
     for number, mk in moved.kept:
         turn.draft.put(SKIP, _kept_key(epoch.th, index, number), mk)
@@ -346,177 +342,3 @@ def messages(draft: Draft, epoch: Epoch) -> int:
     """How many messages the epoch has carried, skipped ones too."""
     own = draft.get(SEND, epoch.th)
     return (own.seq if own else 0) + sum(chain.seq for _, chain in draft.all(RECV, epoch.th))
-
-
-# --- commits -----------------------------------------------------------------------------------------------
-
-
-def token_of(turn: Turn, agreed: Schedule) -> bytes:
-    """The access token of the epoch that a run's schedule makes."""
-    return records.access_token(turn.agreement.suite, agreed.exporter, turn.room)
-
-
-def post_commit(turn: Turn, run: Run, agreed: Schedule) -> None:
-    """M4: post the commit that ends the run's parent epoch (for a new room: its create)."""
-    context = run.proposal.context
-    parent = turn.draft.get(EPOCH, context.prev_th)
-    expects = NO_EPOCH if parent is None else parent.token_hash
-    tag = mac(agreed.confirm, f"{turn.agreement.suite} commit entry", agreed.th)
-    turn.draft.put(RUN, run.id, replace(run, posted=True))
-    turn.draft.emit(
-        Commit(
-            room=turn.room,
-            expects=expects,
-            entry_id=turn.rng(ID),
-            payload=enc("commit", run.id, agreed.th, sha256(run.head), tag),
-            next_token_hash=sha256(token_of(turn, agreed)),
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CommitEntry:
-    """M4 as read."""
-
-    run_id: bytes
-    th: bytes
-    head_hash: bytes
-    tag: bytes
-
-    @classmethod
-    def decode(cls, data: bytes) -> CommitEntry:
-        """PeerError("bad_encoding") for what is not M4."""
-        fields = Fields.decode(data, "commit")
-        fields.kind("commit")
-        entry = cls(
-            fields.octets("run", ID),
-            fields.octets("th", HASH),
-            fields.octets("run head", HASH),
-            fields.octets("mac", HASH),
-        )
-        fields.end()
-        return entry
-
-
-@check("COM-01")
-def check_against(envelope: Envelope, run: Run, parent: Epoch | None) -> None:
-    """PeerError("stale_epoch") unless the entry was posted against the run's parent (a new room: against nothing)."""
-    new_room = run.proposal.context.prev_th == NO_TH
-    if parent is not None:
-        against = envelope.token_hash == parent.token_hash
-    else:
-        against = (envelope.token_hash == NO_EPOCH) is new_room
-    if not against:
-        raise PeerError("stale_epoch", check="COM-01")
-
-
-@check("COM-02")
-def check_confirmed(run: Run, agreed: Schedule | None) -> None:
-    """PeerError("not_confirmed") unless all confirms have verified here."""
-    if agreed is None or not run.ready_at:
-        raise PeerError("not_confirmed", check="COM-02")
-
-
-@check("COM-03")
-def check_run_head(run: Run, entry: CommitEntry) -> None:
-    """PeerError("bad_head") unless the commit names the entry of the run's log by which all confirms stood."""
-    if entry.head_hash != sha256(run.head):
-        raise PeerError("bad_head", "another run log than the one seen here", check="COM-03")
-
-
-@check("COM-04")
-def check_commit_mac(suite: str, agreed: Schedule, entry: CommitEntry) -> None:
-    """PeerError("confirm_mismatch") unless a member of the run made the commit, for this transcript."""
-    verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
-    if entry.th != agreed.th:
-        raise PeerError("confirm_mismatch", check="COM-04")
-
-
-@check("COM-05")
-def check_next_token(envelope: Envelope, token: bytes) -> None:
-    """PeerError("wrong_context") unless the entry opens the log to the run's own token."""
-    if envelope.next_token_hash != sha256(token):
-        raise PeerError("wrong_context", "the next token is not the run's", check="COM-05")
-
-
-@check("COM-06")
-def check_after_head(envelope: Envelope, head: SignedHead | None) -> None:
-    """PeerError("bad_head") when the commit stands before the head that the inviter vouched for."""
-    if head is not None and envelope.seq <= head.seq:
-        raise PeerError("bad_head", check="COM-06")
-
-
-def judge_commit(turn: Turn, envelope: Envelope, run: Run, entry: CommitEntry) -> Schedule:
-    """The schedule of the epoch that a commit begins, everything checked."""
-    agreed = turn.draft.get(AGREED, run.id)
-    check_against(envelope, run, turn.draft.get(EPOCH, run.proposal.context.prev_th))
-    check_confirmed(run, agreed)
-    if agreed is None:
-        raise PeerError("not_confirmed")
-    check_commit_mac(turn.agreement.suite, agreed, entry)
-    check_run_head(run, entry)
-    check_next_token(envelope, token_of(turn, agreed))
-    check_after_head(envelope, run.proposal.head)
-    return agreed
-
-
-def begin_epoch(turn: Turn, run: Run, agreed: Schedule, envelope: Envelope) -> Epoch:
-    """The run's epoch stands: its chains are laid out, its parent is ended, every other run is over."""
-    draft, context, state = turn.draft, run.proposal.context, room_of(turn.draft)
-    epoch = Epoch(
-        number=context.epoch,
-        th=agreed.th,
-        roster=context.roster,
-        policy=context.policy,
-        log_size=context.log_size,
-        exporter=agreed.exporter,
-        token=token_of(turn, agreed),
-        key_check=agreed.key_check,
-        began_at=turn.now,
-        began_by=envelope.seq,
-    )
-    newcomer = draft.get(EPOCH, context.prev_th) is None
-    end_epochs(turn, state.current)
-    for index, (device, key) in enumerate(zip(epoch.roster, agreed.chains, strict=True)):
-        if device == turn.me.device:
-            draft.put(SEND, epoch.th, SendChain(0, key))
-        else:
-            draft.put(RECV, chain_key(epoch.th, index), RecvChain(0, key))
-    draft.put(EPOCH, epoch.th, epoch)
-    parked = sorted((set(state.parked) | set(run.proposal.change.parked)) - set(epoch.roster))
-    joined_at = run.proposal.head if newcomer else state.joined_at
-    draft.put(
-        ROOM,
-        b"",
-        replace(
-            state, policy=epoch.policy, current=epoch.th, out="", parked=tuple(parked), joined_at=joined_at, tried=True
-        ),
-    )
-    for other in runs_of(draft):
-        end_run(turn, other)
-    draft.drop(READ_ONLY)
-    return epoch
-
-
-def end_epochs(turn: Turn, current_th: bytes) -> None:
-    """The standing epoch seals no more; the one before it is forgotten."""
-    for th, epoch in list(turn.draft.all(EPOCH)):
-        if th == current_th:
-            turn.draft.put(EPOCH, th, replace(epoch, ended_at=turn.now))
-            turn.draft.drop(SEND, th)
-        else:
-            drop_epoch(turn.draft, th)
-
-
-def drop_epoch(draft: Draft, th: bytes) -> None:
-    """Forget an epoch with all its keys."""
-    for shelf in (EPOCH, SEND, RECV, SKIP):
-        draft.drop_all(shelf, th)
-
-
-def end_run(turn: Turn, run: Run) -> None:
-    """Forget a run with all its secrets."""
-    turn.draft.drop(RUN, run.id)
-    turn.draft.drop(AGREED, run.id)
-    turn.agreement.forget(turn.draft, run.id)
-    turn.draft.emit(Unfollow(run_id=run.id))

@@ -34,13 +34,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Literal, Protocol
 
 from cloister.errors import UnavailableError, UsageError
 from cloister.identity.keys import DeviceKeys
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
+from cloister.protocols.caps import CAPS_ROWS as CAPS_ROWS
+from cloister.protocols.caps import Caps as Caps
+from cloister.protocols.caps import SenderAuth as SenderAuth
 
 DeviceId = str
 """`cloister://realm/u/USER/d/DEVICE`, at most 128 bytes."""
@@ -394,49 +397,6 @@ class PreKey:
     private: bytes = field(repr=False)
     ref: bytes
     expires: int
-
-
-class SenderAuth(Enum):
-    """How a receiver knows who of the members spoke."""
-
-    SIGNATURE = "signature per message"
-    AEAD = "one key per direction"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """What a suite gives, in values for code and in one phrase for each row of the property table."""
-
-    suite: str
-    max_members: int
-    contributory: bool
-    async_join: bool
-    external_join: bool
-    rounds_online: int
-    identity: Literal["x509", "pinned", "none"]
-    user_gate: Literal["accept", "code", "sas"] | None
-    forward_secrecy: bool
-    post_compromise: bool
-    post_quantum: bool
-    sender_auth: SenderAuth
-    phrases: Mapping[str, str]
-    """Row title of the property table -> phrase; every suite has the same titles (CAPS_ROWS)."""
-
-
-CAPS_ROWS = (
-    "entity authentication",
-    "message origin",
-    "forward secrecy",
-    "post-compromise security",
-    "contributory",
-    "size",
-    "join while offline",
-    "relay trust",
-    "replay",
-    "key confirmation",
-    "post-quantum",
-    "limits",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,23 +15,28 @@ Invariants
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UsageError
+from cloister.protocols import epochs
 from cloister.protocols import run as runs
-from cloister.protocols.agreement import RUN, Phase, Run, Turn
+from cloister.protocols.agreement import Run, Turn
 from cloister.protocols.checks import check
-from cloister.protocols.context import MEMBERS_MOST, Context, Party, check_reach, party_of
+from cloister.protocols.commits import end_run
+from cloister.protocols.context import Context, check_reach, party_of
 from cloister.protocols.epochs import (
     HEAD,
     ORDER,
     READ_ONLY,
+    ROOM,
     Epoch,
     StandingOrder,
+    check_not_silenced,
     current,
-    end_run,
+    open_runs,
     ordered_out,
     record_of,
     room_of,
@@ -40,23 +45,27 @@ from cloister.protocols.epochs import (
     standing_orders,
     verify_key,
 )
-from cloister.protocols.forms import ID, texts
+from cloister.protocols.forms import ID
 from cloister.protocols.interface import (
+    Add,
+    Change,
     Channel,
     ChannelKind,
     DeviceId,
-    Direct,
     EntryKind,
-    Envelope,
-    Follow,
+    Leave,
+    NotReady,
     OpenRun,
     Post,
+    Remove,
     RoomPolicy,
     Roster,
+    SetPolicy,
 )
-from cloister.protocols.items import Draft, Shelf
-from cloister.protocols.policy import Right, check_permitted, permits
+from cloister.protocols.items import Shelf
+from cloister.protocols.policy import Right, permits
 from cloister.protocols.run import MINUTE, NO_TH, RUN_LIFE, Order, Parking, Proposal, RunChange
+from cloister.protocols.view import state_of
 
 RUNS_MOST: Final = 4
 """Open runs of a room."""
@@ -192,7 +201,10 @@ def check_author(order: Order, sender: DeviceId) -> None:
 def take_order(turn: Turn, content: bytes, sender: DeviceId, epoch: Epoch) -> None:
     """An order found in the room's log."""
     order = Order.decode(content)
+    if turn.draft.get(ORDER, order.id) is not None:
+        return
     check_author(order, sender)
+    check_not_silenced(sender, ordered_out(turn.draft))
     judge_order(turn, order, epoch)
     adopt_order(turn, order)
 
@@ -291,221 +303,68 @@ def note_run(turn: Turn, run: Run) -> None:
             turn.draft.put(PARKING, order.author.encode(), turn.now)
 
 
-# --- entering a run ----------------------------------------------------------------------------------------
+# --- changes that are asked for ----------------------------------------------------------------------------
 
 
-@check("RUN-12")
-def check_run_unseen(draft: Draft, run_id: bytes) -> None:
-    """PeerError("replay") for a run that was proposed before."""
-    if draft.get(SEEN, run_id) is not None:
-        raise PeerError("replay", check="RUN-12")
-
-
-@check("RUN-13")
-def check_few_runs(draft: Draft, context: Context) -> None:
-    """PeerError("quota") when the room has RUNS_MOST open runs by others already."""
-    others = [run for run in runs_of(draft) if run.proposal.context.proposer != context.proposer]
-    if sum(run.phase is not Phase.EXPECT_COMMIT for run in others) >= RUNS_MOST:
-        raise PeerError("quota", "too many open runs", check="RUN-13")
-
-
-@check("RUN-14")
-def check_parent(context: Context, epoch: Epoch) -> None:
-    """PeerError("stale_epoch") unless the run ends the standing epoch, at a log size not below its own."""
-    if context.prev_th != epoch.th or context.epoch != epoch.number + 1 or context.log_size < epoch.log_size:
-        raise PeerError("stale_epoch", "a run that does not follow the standing epoch", check="RUN-14")
-
-
-@check("RUN-15")
-def check_roster(proposal: Proposal, epoch: Epoch, removed: frozenset[DeviceId]) -> None:
-    """PeerError("roster") unless the new roster is the old one and the signed change, proposed by one who stays."""
-    change, context = proposal.change, proposal.context
-    base = set(epoch.roster)
-    follows = (
-        context.proposer in base - removed
-        and not set(change.added) & base
-        and context.roster == roster_after(epoch.roster, removed, change)
-    )
-    if not follows:
-        raise PeerError("roster", check="RUN-15")
-
-
-@check("RUN-16")
-def check_orders_met(proposal: Proposal, out: frozenset[DeviceId]) -> None:
-    """PeerError("roster") when the run leaves somebody in against whom an order stands here."""
-    if out & set(proposal.context.roster):
-        raise PeerError("roster", "a standing removal is not carried out", check="RUN-16")
-
-
-@check("RUN-17")
-def check_changes_allowed(proposal: Proposal, epoch: Epoch, user: str) -> None:
-    """PeerError("not_allowed") unless the policy gives the proposer each right that the run uses."""
-    change, policy = proposal.change, proposal.context.policy
-    if change.added:
-        check_permitted(epoch.policy, user, Right.ADD)
-    if policy != epoch.policy:
-        check_permitted(epoch.policy, user, Right.SET_POLICY)
-    if not change.added and not change.orders and policy == epoch.policy:
-        check_permitted(epoch.policy, user, Right.REKEY)
-
-
-@check("RUN-18")
-def check_parking(turn: Turn, proposal: Proposal, orders: tuple[Order, ...]) -> None:
-    """PeerError("roster") or ("not_allowed") unless devices are parked by the rules.
-
-    An order must be carried out; they were asked in a run 10 minutes ago and had not answered by the entry named;
-    no author of these orders has had a freeze that parked somebody for a day.
-    """
-    parking = proposal.change.parking
-    if parking is None:
-        return
-    past = [turn.draft.get(PARKING, order.author.encode()) or 0 for order in orders]
-    if not orders or any(turn.now < at + RUN_LIFE - runs.CLOCK_SKEW for at in past if at):
-        raise PeerError("not_allowed", "one freeze that parks somebody per author and day", check="RUN-18")
-    basis = turn.draft.get(RUN, parking.run_id)
-    if basis is None:
-        return
-    early = proposal.opened() < basis.proposal.opened() + PARK_AFTER - runs.CLOCK_SKEW
-    asked = set(parking.devices) <= set(basis.proposal.context.roster)
-    if early or not asked or any(turn.agreement.answered(turn.draft, basis, d, parking.seq) for d in parking.devices):
-        raise PeerError("roster", "parked without cause", check="RUN-18")
-
-
-@check("RUN-19")
-def check_invited(turn: Turn, proposal: Proposal) -> None:
-    """PeerError("not_allowed") unless this newcomer is among the added and the policy lets the proposer add it.
-
-    In a new room all but the proposer are added, and the proposer is an owner.
-    """
-    context, user = proposal.context, record_of(turn, proposal.context.proposer, proposal.context.log_size).user
-    check_permitted(context.policy, user, Right.ADD)
-    if context.prev_th == NO_TH:
-        added = set(context.roster) - {context.proposer}
-        fits = user in context.policy.owners and context.epoch == 1 and set(proposal.change.added) == added
-    else:
-        fits = turn.me.device in proposal.change.added or room_of(turn.draft).out == "locked"
-    if not fits:
-        raise PeerError("not_allowed", "not invited by these changes", check="RUN-19")
-
-
-def receive_proposal(turn: Turn, envelope: Envelope) -> None:
-    """M0 from the mailbox: enter the run, hold it until the log is read that far, or refuse."""
-    proposal = Proposal.decode(envelope.payload)
-    runs.check_outer(proposal, envelope.sender)
-    party = judge_proposal(turn, proposal)
-    check_few_runs(turn.draft, proposal.context)
-    epoch, context = current(turn.draft), proposal.context
-    if room_of(turn.draft).out or epoch is None:
-        check_invited(turn, proposal)
-    elif context.prev_th != epoch.th and context.epoch > epoch.number + 1:
-        _hold(turn, envelope, proposal)
-        return
-    else:
-        judge_change(turn, proposal, epoch)
-    enter(turn, proposal, party)
-
-
-def judge_proposal(turn: Turn, proposal: Proposal) -> Party:
-    """The checks of a proposal that need no epoch; the party, with its certified keys."""
-    context = proposal.context
-    runs.check_suite(context, turn.agreement.suite)
-    if context.room != turn.room:
-        raise PeerError("misrouted", "a proposal for another room")
-    runs.check_variant(context, turn.agreement.variant)
-    check_run_unseen(turn.draft, context.run_id)
-    runs.check_deadline(context, turn.now)
-    runs.check_size(context, turn.agreement.most)
-    runs.check_addressed(context, turn.me.device)
-    party = party_of(context, turn.me.directory())
-    runs.check_proposal_signature(proposal, party)
-    return party
-
-
-def judge_change(turn: Turn, proposal: Proposal, epoch: Epoch) -> None:
-    """The checks of a proposal by a member of the epoch that it ends; its orders stand here afterwards."""
-    check_parent(proposal.context, epoch)
-    orders = proposal.orders()
-    for order in orders:
-        if turn.draft.get(ORDER, order.id) is None:
-            judge_order(turn, order, epoch)
-    removed = frozenset(device for order in orders for device in order.removed)
-    check_roster(proposal, epoch, removed)
-    check_orders_met(proposal, ordered_out(turn.draft))
-    user = record_of(turn, proposal.context.proposer, epoch.log_size).user
-    check_changes_allowed(proposal, epoch, user)
-    check_parking(turn, proposal, orders)
-    for order in orders:
-        adopt_order(turn, order)
-
-
-def _hold(turn: Turn, envelope: Envelope, proposal: Proposal) -> None:
-    """Its parent is an epoch that the log has not shown yet."""
-    if len(list(turn.draft.all(HELD))) >= HELD_MOST:
-        raise PeerError("quota", "too many proposals ahead of the log")
-    held = Held(envelope.payload, proposal.context.proposer, proposal.context.deadline)
-    turn.draft.put(HELD, proposal.context.run_id, held)
-
-
-def enter(turn: Turn, proposal: Proposal, party: Party) -> None:
-    """Take part in the run."""
-    context = proposal.context
-    run = Run(proposal=proposal, opened_at=turn.now)
-    turn.parties[run.id] = party
-    replace_runs(turn, context)
-    note_run(turn, run)
-    turn.draft.emit(Follow(run_id=run.id, token=runs.access_token(turn.agreement.suite, proposal.secret)))
-    turn.agreement.begin(turn, run)
-
-
-# --- parked devices ----------------------------------------------------------------------------------------
-
-
-def _read_notice(turn: Turn, body: bytes, kind: str) -> Roster:
-    """The members named in a `parked` notice, none in a `here`; PeerError bad_encoding or misrouted."""
-    fields = Fields.decode(body, kind)
-    fields.kind(kind)
-    room, _ = fields.octets("room", ID), fields.octets("run", ID)
-    members = texts(fields, "members", MEMBERS_MOST) if kind == "parked" else ()
-    fields.end()
-    if room != turn.room:
-        raise PeerError("misrouted", "a notice for another room")
-    return members
-
-
-@check("RUN-20")
-def check_parked_by_member(turn: Turn, sender: DeviceId, members: Roster) -> None:
-    """PeerError("not_allowed") unless a member of the room, as it is known here, says who went on without me."""
-    epoch = current(turn.draft)
-    known = set(epoch.roster if epoch else ()).union(*(run.proposal.context.roster for run in runs_of(turn.draft)))
-    if sender not in members or not {sender, *members} <= known or turn.me.device in members:
-        raise PeerError("not_allowed", "a notice by a stranger", check="RUN-20")
-
-
-def receive_parked(turn: Turn, envelope: Envelope) -> None:
-    """The others went on without this device: tell them that it is here."""
-    members = _read_notice(turn, envelope.payload, "parked")
-    check_parked_by_member(turn, envelope.sender or "", members)
-    body = Fields.decode(envelope.payload, "parked")
-    body.kind("parked")
-    answer = enc("here", body.octets("room", ID), body.octets("run", ID))
-    turn.draft.emit(*(Direct(device=device, kind="here", body=answer) for device in members))
-
-
-@check("RUN-21")
-def check_was_parked(turn: Turn, sender: DeviceId) -> None:
-    """PeerError("unknown_sender") unless the device was parked, or is by a run under way."""
-    parked = {*room_of(turn.draft).parked}.union(*(run.proposal.change.parked for run in runs_of(turn.draft)))
-    if sender not in parked:
-        raise PeerError("unknown_sender", check="RUN-21")
-
-
-def receive_here(turn: Turn, envelope: Envelope) -> None:
-    """A parked device is back: it is added when it is this device's turn and nobody did it before."""
-    _read_notice(turn, envelope.payload, "here")
-    sender, epoch = envelope.sender or "", current(turn.draft)
-    check_was_parked(turn, sender)
+def ask(turn: Turn, changes: Sequence[Change]) -> None:
+    """Carry out a caller's wish as far as it is this device's to do. UsageError, or PeerError about a device."""
+    draft, epoch, state = turn.draft, current(turn.draft), room_of(turn.draft)
+    added = tuple(sorted({change.device for change in changes if isinstance(change, Add)}))
+    removed = {change.device for change in changes if isinstance(change, Remove)}
+    if any(isinstance(change, Leave) for change in changes):
+        removed.add(turn.me.device)
+    policies = [change.policy for change in changes if isinstance(change, SetPolicy)]
+    policy = policies[-1] if policies else None
+    if state.out or (removed and draft.get(READ_ONLY) is not None):
+        raise NotReady(state_of(draft))
+    base = epoch.roster if epoch else (turn.me.device,)
+    if set(added) & set(base) or not removed <= set(base):
+        raise UsageError("roster", "add who is out, remove who is in")
     if epoch is None:
+        ask_first(turn, added, removed, policy)
         return
-    user = record_of(turn, turn.me.device, epoch.log_size).user
-    if permits(epoch.policy, user, Right.ADD):
-        turn.draft.put(HERE, sender.encode(), turn.now + TURN_APART * epoch.roster.index(turn.me.device))
+    for right in _rights(added, policy, removed):
+        if not permits(epoch.policy, epochs.record_of(turn, turn.me.device, epoch.log_size).user, right):
+            raise UsageError("not_allowed", f"{right.value} is not for everybody here")
+    ask_next(turn, epoch, added, frozenset(removed), policy)
+
+
+def _rights(added: Roster, policy: RoomPolicy | None, removed: set[DeviceId]) -> list[Right]:
+    """The rights, removal apart, that these changes use."""
+    rights = [Right.ADD] if added else []
+    rights += [Right.SET_POLICY] if policy else []
+    return rights if rights or removed else [Right.REKEY]
+
+
+def ask_first(turn: Turn, added: Roster, removed: set[DeviceId], policy: RoomPolicy | None) -> None:
+    """The run that makes the room; a second attempt is a new room, for the first may still be completed."""
+    if removed or not added:
+        raise UsageError("not_ready", "the room begins when somebody is added")
+    state = room_of(turn.draft)
+    if state.tried:
+        raise UsageError("not_ready", "propose it again as a new room")
+    turn.draft.put(ROOM, b"", replace(state, tried=True, policy=policy or state.policy))
+    open_run(turn, added=added, policy=policy)
+
+
+def ask_next(turn: Turn, epoch: Epoch, added: Roster, removed: frozenset[DeviceId], policy: RoomPolicy | None) -> None:
+    """A change of a standing epoch: the order at once, the run by whoever stays."""
+    mine = [run for run in open_runs(turn.draft) if run.proposal.context.proposer == turn.me.device]
+    if removed:
+        give_order(turn, epoch, tuple(sorted(removed)))
+        _judge_own(turn, epoch)
+    elif mine:
+        raise NotReady(state_of(turn.draft), turn.agreement.missing(turn.draft, mine[-1]))
+    out = ordered_out(turn.draft)
+    left = set(epoch.roster) - out | set(added)
+    if turn.me.device not in out and len(left) >= 2:
+        open_run(turn, added=added, policy=policy)
+
+
+def _judge_own(turn: Turn, epoch: Epoch) -> None:
+    """One's own order meets the rules that others will judge it by, and ends the runs that do not carry it out."""
+    for suffix, item in list(turn.draft.all(ORDER)):
+        if item.order.author == turn.me.device and item.order.th == epoch.th:
+            judge_order(turn, item.order, epoch)
+            turn.draft.drop(ORDER, suffix)
+            adopt_order(turn, item.order)

@@ -16,6 +16,7 @@ from typing import Final, Never
 
 from cloister.errors import PeerError, UsageError
 from cloister.primitives import Rng
+from cloister.protocols.entering import receive_proposal
 from cloister.protocols.epochs import RoomState
 from cloister.protocols.interface import (
     Caps,
@@ -28,11 +29,11 @@ from cloister.protocols.interface import (
     SenderAuth,
     Session,
 )
-from cloister.protocols.membership import receive_proposal
 from cloister.protocols.nonces_run import NAME, NonceAgreement
 from cloister.protocols.nonces_steps import MEMBERS, Steps
-from cloister.protocols.rounds import RoundsSession, progress
+from cloister.protocols.rounds import RoundsSession
 from cloister.protocols.run import Proposal
+from cloister.protocols.view import progress
 
 CAPS: Final = Caps(
     suite=NAME,

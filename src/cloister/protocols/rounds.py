@@ -13,18 +13,16 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UsageError
 from cloister.primitives import Rng
 from cloister.protocols import epochs
 from cloister.protocols import record as records
-from cloister.protocols import run as runs
-from cloister.protocols.agenda import agenda, commit, commit_turn, put_off, run_due
-from cloister.protocols.agreement import AGREED, RUN, Agreement, Phase, Run, RunBroken, RunEntry, Turn
+from cloister.protocols.agenda import agenda, put_off, run_due
+from cloister.protocols.agreement import AGREED, RUN, Agreement, Phase, RunBroken, Turn
+from cloister.protocols.commits import end_run
 from cloister.protocols.context import Party
 from cloister.protocols.epochs import (
     EPOCH,
@@ -35,41 +33,27 @@ from cloister.protocols.epochs import (
     ROOM,
     SEND,
     SKIP,
-    CommitEntry,
     Epoch,
     RoomState,
     current,
-    end_run,
-    ordered_out,
-    room_of,
     runs_of,
 )
-from cloister.protocols.forms import HASH
 from cloister.protocols.interface import (
-    Add,
     Behind,
     Change,
     Channel,
     ChannelKind,
-    Deliver,
-    DeviceId,
     Effects,
     EntryId,
     EntryKind,
     Envelope,
-    EpochChanged,
     Fault,
-    Leave,
     Me,
     NotReady,
     Post,
-    Rekey,
-    Remove,
     RoomId,
-    RoomPolicy,
     Roster,
     SessionView,
-    SetPolicy,
     SignedHead,
     State,
     Wake,
@@ -80,37 +64,11 @@ from cloister.protocols.membership import (
     HERE,
     PARKING,
     SEEN,
-    adopt_order,
-    give_order,
-    judge_order,
+    ask,
     lapsed_members,
-    open_run,
-    receive_here,
-    receive_parked,
-    receive_proposal,
-    take_order,
 )
-from cloister.protocols.policy import Right, permits
-
-
-def _encode_commit(envelope: Envelope) -> bytes:
-    return enc(envelope.payload, envelope.seq, envelope.token_hash, envelope.next_token_hash)
-
-
-def _decode_commit(data: bytes) -> Envelope:
-    fields = Fields.decode(data, "waiting commit")
-    return Envelope(
-        channel=Channel(ChannelKind.ROOM, b""),
-        kind=EntryKind.COMMIT,
-        payload=fields.octets("payload"),
-        seq=fields.uint("seq"),
-        token_hash=fields.octets("token hash", HASH),
-        next_token_hash=fields.octets_or_none("next token hash", HASH),
-    )
-
-
-WAITING: Shelf[Envelope] = Shelf(b"waiting", _encode_commit, _decode_commit)
-"""Run id -> the commit that the room's log showed before the run's log was read so far."""
+from cloister.protocols.taking import NEWLY_RESTORED, WAITING, take
+from cloister.protocols.view import progress, view_of
 
 _SHELVES: Final[dict[bytes, Shelf[Any]]] = {
     shelf.name: shelf
@@ -132,8 +90,6 @@ _SHELVES: Final[dict[bytes, Shelf[Any]]] = {
         WAITING,
     )
 }
-NEWLY_RESTORED: Final = b""
-"""Value of READ_ONLY_ITEM as the driver puts it: runs of the backup are not taken up, their secrets may be out."""
 RUNS_ENDED: Final = b"\1"
 ROOM_ID: Shelf[bytes] = Shelf(b"id", lambda value: value, lambda value: value)
 
