@@ -362,6 +362,14 @@ class Outbox:
                 elif number not in self._sent:
                     self.drop(unit, row)
 
+    def give_up(self, unit: Unit, room: bytes) -> None:
+        """This device is out of the room: nothing of it can be sent any more."""
+        for number in list(self._lanes.get(room, ())):
+            row = self.rows[number]
+            self.drop(unit, row)
+            if row.kind == "text" and not row.acked:
+                self._tell(unit, row, SendState.FAILED, "read_only")
+
     def told_sent(self, unit: Unit, row: Outgoing, seq: int) -> None:
         """The row's entry stands at `seq`: its ack came, or it was read in the log before."""
         self._tell(unit, row, SendState.SENT, seq=seq)

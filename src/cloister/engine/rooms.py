@@ -65,6 +65,10 @@ RELAY_FAULTS: Final = frozenset({"gap", "replay", "bad_chain", "bad_head", "fork
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
 
+Place = tuple[int, int]
+"""Where an entry stands in its log, and the relay's time (ms) for it."""
+NOWHERE: Final[Place] = (0, 0)
+
 _room_row = msgspec.msgpack.Decoder(RoomRow)
 _run_row = msgspec.msgpack.Decoder(RunRow)
 _entry = msgspec.msgpack.Decoder(Entry | Stub)
@@ -247,7 +251,7 @@ class Rooms:
             holder.blocked = size
             self._need_realm(unit, size)
             return False
-        self.apply(unit, room, effects, entry.ts_ms)
+        self.apply(unit, room, effects, (entry.seq, entry.ts_ms))
         return True
 
     def mail(self, unit: Unit, room: Room, envelope: Envelope) -> int:
@@ -267,12 +271,12 @@ class Rooms:
 
     # --- effects ---
 
-    def apply(self, unit: Unit, room: Room, effects: Effects, ts_ms: int = 0) -> None:
+    def apply(self, unit: Unit, room: Room, effects: Effects, place: Place = NOWHERE) -> None:
         """Carry out what a session wants, within this unit."""
         for effect in effects:
             self._persist(unit, room, effect)
             self._outgoing(unit, room, effect)
-            self._tell(unit, room, effect, ts_ms)
+            self._tell(unit, room, effect, place)
 
     def _persist(self, unit: Unit, room: Room, effect: Effect) -> None:
         match effect:
@@ -309,15 +313,15 @@ class Rooms:
             case _:
                 pass
 
-    def _tell(self, unit: Unit, room: Room, effect: Effect, ts_ms: int) -> None:
+    def _tell(self, unit: Unit, room: Room, effect: Effect, place: Place) -> None:
         match effect:
             case Deliver():
-                self._deliver(unit, room, effect, ts_ms)
+                self._deliver(unit, room, effect, place)
             case Fault():
                 self.alarm(unit, room, effect.code, peer=effect.peer or "", detail=effect.detail)
             case Ask():
                 answer = room.session.answer(effect.kind, b"\x01", unit.now, unit.rng)
-                self.apply(unit, room, answer, ts_ms)
+                self.apply(unit, room, answer, place)
             case _:
                 pass
 
@@ -341,7 +345,9 @@ class Rooms:
             if effect.access_token != room.token:
                 self._take_token(unit, room, effect.access_token)
             self.outbox.epoch_over(unit, room.id, room.token_hash)
-        elif effect.state in (State.REMOVED, State.READ_ONLY):
+        elif effect.state is State.REMOVED:
+            self.outbox.give_up(unit, room.id)
+        elif effect.state is State.READ_ONLY:
             self.outbox.epoch_over(unit, room.id, None)
 
     def _take_token(self, unit: Unit, room: Room, token: bytes) -> None:
@@ -396,7 +402,8 @@ class Rooms:
             self.outbox.told_sent(unit, row, entry.seq)
         self.outbox.drop(unit, row)
 
-    def _deliver(self, unit: Unit, room: Room, effect: Deliver, ts_ms: int) -> None:
+    def _deliver(self, unit: Unit, room: Room, effect: Deliver, place: Place) -> None:
+        seq, ts_ms = place
         sender = user_uri(effect.sender)
         try:
             text = decode_text(effect.content, sender=sender, room=room_uri(self._account.realm, room.id))
@@ -404,7 +411,7 @@ class Rooms:
             self.alarm(unit, room, error.code, peer=effect.sender, detail=error.detail)
         else:
             identity = message_id(effect.content, sender=sender, room=text.room, salt=text.salt)
-            self._messages.show(unit, room, identity, effect.sender, effect.content, ts_ms, effect.seq, own=False)
+            self._messages.show(unit, room, identity, effect.sender, effect.content, ts_ms, seq, own=False)
         if effect.head is not None:
             self.claim(unit, room, effect.head, effect.sender)
 
