@@ -92,8 +92,13 @@ def test_chacha20_poly1305() -> None:
             continue
         count += 1
         sealed = octets(fields, "CIPHERTEXT") + octets(fields, "TAG")
-        assert aead.seal(nonce, plaintext, aad) == sealed
-        assert aead.open(nonce, sealed, aad) == plaintext
+        if fields.get("RESULT") == "CIPHERFINAL_ERROR":
+            with pytest.raises(PeerError) as caught:
+                aead.open(nonce, sealed, aad)
+            assert caught.value.code == "bad_tag"
+        else:
+            assert aead.seal(nonce, plaintext, aad) == sealed
+            assert aead.open(nonce, sealed, aad) == plaintext
     assert count >= 5
 
 
