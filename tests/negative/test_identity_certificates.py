@@ -175,7 +175,8 @@ def test_a_leaf_without_key_usage_is_refused() -> None:
 
 @pytest.mark.parametrize("exponent_and_bits", [(65537, 2048), (3, 3072)])
 def test_a_weak_rsa_leaf_is_refused(exponent_and_bits: tuple[int, int]) -> None:
-    public = rsa.generate_private_key(*exponent_and_bits).public_key()
+    exponent, bits = exponent_and_bits
+    public = rsa.RSAPublicNumbers(exponent, 2 ** (bits - 1) + 1).public_key()
     extensions = forge.leaf_extensions(public, ISSUER_KEY.public_key(), PHONE)
     refused("wrong_usage", forged(extensions, public=public), usage=Usage.SIGN)
 
