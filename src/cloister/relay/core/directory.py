@@ -22,8 +22,9 @@ from cloister.identity.records import NewCrl, NewManifest, decode_record
 from cloister.primitives.kdf import sha256
 from cloister.relay.core.batch import Gathering
 from cloister.relay.core.log import Logs
+from cloister.relay.core.ports import Settings
 from cloister.relay.core.state import LogState, Peer
-from cloister.relay.store.interface import EntryRow, PutMailKey, Store
+from cloister.relay.store.interface import EntryRow, PutEntry, PutMailKey, Store, Write
 from cloister.wire.frames import (
     NO_TOKEN,
     REALM_LOG,
@@ -32,12 +33,14 @@ from cloister.wire.frames import (
     GetPubkey,
     MailKeys,
     Pubkey,
+    Stub,
     UserList,
     Users,
 )
 from cloister.wire.frames import (
     PutMailKey as PutMailKeyFrame,
 )
+from cloister.wire.log import NO_ATTACHMENTS, START, chain_prefix, link_hash
 
 KIND: Final = "realm"
 """The kind of the realm log's entries."""
@@ -131,6 +134,20 @@ class Directory:
     def get_mail_keys(self, peer: Peer, frame: GetMailKeys, now: int) -> None:
         """The statements of devices, in the order asked."""
         peer.send(MailKeys(rid=frame.rid, statements=[self._mail_key(device) for device in frame.devices]))
+
+
+def genesis_writes(settings: Settings, payload: bytes, now: int) -> list[Write]:
+    """The realm log's first entry: the `genesis` record, which `relay init` writes."""
+    RealmState.begin(payload, now)
+    prefix = chain_prefix(settings.realm, REALM_LOG, settings.incarnation)
+    entry_id, payload_hash = _entry_id(payload), sha256(payload)
+    stub = Stub(1, KIND, 0, 0, NO_TOKEN, entry_id, payload_hash, NO_ATTACHMENTS, now)
+    digest = link_hash(prefix, START, stub)
+    row = EntryRow(
+        REALM_LOG, 1, KIND, 0, 0, NO_TOKEN, entry_id, payload, payload_hash, NO_ATTACHMENTS,
+        None, None, b"", now, digest,
+    )  # fmt: skip
+    return [PutEntry(row)]
 
 
 def _entry_id(payload: bytes) -> bytes:

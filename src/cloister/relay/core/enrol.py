@@ -169,6 +169,12 @@ class Admission:
         self._store_authority()
         return count
 
+    def crl(self, now: int) -> bytes:
+        """A revocation list (DER) as of now; its number is never given again."""
+        crl = self._authority.crl(now)
+        self._store_authority()
+        return crl
+
     @property
     def authority(self) -> Authority:
         """The authority, to look at."""

@@ -144,12 +144,12 @@ class RelayCore:
         if peer is None:
             return
         peer.state = State.CLOSED
-        self._known(peer)
+        self._no_stranger(peer)
         self._fanout.leave(peer)
         self._door.leave(peer)
 
-    def _known(self, peer: Peer) -> None:
-        """The peer is no stranger any more: logged in, or gone."""
+    def _no_stranger(self, peer: Peer) -> None:
+        """The peer has logged in, or is gone."""
         if self._strangers.pop(peer, None) is not None:
             address = peer.connection.address
             self._addresses[address] -= 1
@@ -162,6 +162,11 @@ class RelayCore:
         if peer is not None and peer.state is State.READY:
             self._fanout.announce(peer)
             self._mailboxes.pump(peer)
+
+    def known(self, connection: Connection) -> bool:
+        """Whether the connection has logged in."""
+        peer = self._peers.get(connection)
+        return peer is not None and peer.state is State.READY
 
     def busy(self, connection: Connection) -> bool:
         """Whether to read on only later: answers wait for the reader, or too many requests are under way."""
@@ -234,9 +239,13 @@ class RelayCore:
             self._close(peer, error.code)
             return
         if peer.state is State.READY:
-            self._known(peer)
+            self._no_stranger(peer)
         else:
             self._strangers[peer] = now + limits.CHALLENGE_LIFE.value
+
+    def later(self, promise: Callable[[int], None]) -> None:
+        """Call `promise(now)` once everything decided so far stands; for the operator's requests."""
+        self._gathering.after(promise)
 
     # --- batches --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The relay's speed beside a bare corked durable echo (see benchmarks/README.md)."""

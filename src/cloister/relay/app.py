@@ -1,0 +1,290 @@
+"""A relay as a whole: make one, run it, ask something of it. What the command line calls.
+
+    init_relay(path, realm, host, port)          makes the data directory; gives the fingerprints to show
+    serve(path)                                  serves until SIGTERM or SIGINT; StoreFailed when the disk fails
+    create_invite(path, uses, life) -> link      revoke(path, device) -> leaves    issue(path, device, requests)
+    status(path) -> dict                         issued(path) -> list              revocation_list(path) -> DER
+
+Source: docs/spec/relay.md. The last two lines work on a running relay through its admin socket and otherwise on
+its store. Clock and randomness of the relay process have their home here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import secrets
+import signal
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from cloister.errors import UnavailableError, UsageError
+from cloister.identity.authority import MODE, Authority
+from cloister.identity.keys import key_hash
+from cloister.identity.records import Genesis
+from cloister.identity.tls import certificate_der, make_tls_identity
+from cloister.primitives import Rng
+from cloister.primitives.kdf import sha256
+from cloister.primitives.signature import SigningKey
+from cloister.relay import admin, files
+from cloister.relay.admin import AdminSocket, Operations
+from cloister.relay.core import RelayCore, RelayKeys, Settings
+from cloister.relay.core.directory import genesis_writes
+from cloister.relay.core.enrol import AUTHORITY
+from cloister.relay.files import Config, Directory
+from cloister.relay.journal import Journal
+from cloister.relay.server import Server, listen, tls_context
+from cloister.relay.store.interface import PutMeta
+from cloister.relay.store.sqlite import SqliteStore, Synchronous
+from cloister.wire.log import certify_head_key
+
+RESERVE: Final = 64 * 1024 * 1024
+"""Bytes of the disk that stay free, or a twentieth of a small one: what needs room is refused before."""
+
+
+def now_ms() -> int:
+    """The time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What `init_relay` made: the SPKI hashes (32 bytes) that a link pins."""
+
+    config: Config
+    relay_hash: bytes
+    root_hash: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A relay's directory, store and core, ready to serve or to be asked."""
+
+    directory: Directory
+    config: Config
+    store: SqliteStore
+    core: RelayCore
+    lock: int
+
+    def operations(self) -> Operations:
+        """What an operator may ask."""
+        return Operations(self.core, self.store, self.config, now_ms, secrets.token_bytes)
+
+    def close(self) -> None:
+        """Release files and lock."""
+        self.store.close()
+        os.close(self.lock)
+
+
+def init_relay(
+    path: Path,
+    realm: str,
+    host: str = "localhost",
+    port: int = files.DEFAULT_PORT,
+    *,
+    listen_on: str = "",
+    now: int | None = None,
+    rng: Rng = secrets.token_bytes,
+) -> Made:
+    """Make a relay in an empty or new directory: keys, authority, TLS certificate, genesis record.
+
+    Raises UsageError exists, usage or bad_name, UnavailableError disk.
+    """
+    config = Config(realm=realm, host=host, port=port, listen=listen_on).checked()
+    made_at = now_ms() if now is None else now
+    directory = Directory.create(path)
+    identity, head = SigningKey.generate("ed25519", rng), SigningKey.generate("ed25519", rng)
+    authority = Authority.create(realm, made_at, rng)
+    leaf = authority.issue_relay(identity, made_at, rng)
+    certificate, private = make_tls_identity(host, made_at, rng)
+    directory.write("identity.key", identity.private_bytes())
+    directory.write("head.key", head.private_bytes())
+    directory.write("relay.crt", files.encode_chain((leaf, authority.authorities.intermediate)))
+    directory.write("tls.pem", certificate + private)
+    genesis = Genesis(
+        realm=realm,
+        mode=MODE,
+        root=authority.authorities.root,
+        intermediate=authority.authorities.intermediate,
+        relay_key=identity.public.raw,
+    )
+    store = SqliteStore(directory.database)
+    try:
+        writes = genesis_writes(Settings(realm=realm), genesis.encode(), made_at)
+        store.apply([*writes, PutMeta(AUTHORITY, authority.encode())])
+    finally:
+        store.close()
+    directory.write(files.CONFIG, config.text().encode())  # last: with it the directory is a relay's
+    return Made(config=config, relay_hash=key_hash(identity.public.spki()), root_hash=authority.authorities.root_hash)
+
+
+def open_relay(path: Path, synchronous: Synchronous = "FULL") -> Opened:
+    """Open a relay that does not run; UsageError profile_in_use when it does, UnavailableError when damaged."""
+    directory = Directory.open(path)
+    config = directory.config()
+    lock = directory.lock()
+    if lock is None:
+        raise UsageError("profile_in_use", str(path))
+    identity, head = directory.key("identity.key"), directory.key("head.key")
+    keys = RelayKeys(
+        identity=identity,
+        head=head,
+        head_key=certify_head_key(identity, config.realm, head.public.raw, 0),
+        chain=files.decode_chain(directory.read("relay.crt")),
+    )
+    store = SqliteStore(directory.database, synchronous)
+    state = store.meta(AUTHORITY)
+    if state is None:
+        raise UnavailableError("damaged", "the store has no authority")
+    core = RelayCore(store, Settings(realm=config.realm), keys, Authority.decode(state), secrets.token_bytes)
+    return Opened(directory=directory, config=config, store=store, core=core, lock=lock)
+
+
+async def run_relay(
+    path: Path,
+    *,
+    synchronous: Synchronous = "FULL",
+    ready: Callable[[int], None] = lambda port: None,
+    journal: Journal | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. `ready(port)` is called once connections are accepted.
+
+    `synchronous` is SQLite's; anything but FULL loses acknowledged entries on a power cut (tests show it).
+    """
+    relay = open_relay(path, synchronous)
+    try:
+        server = _server(relay, journal or Journal(now_ms))
+        operations = relay.operations()
+        operations.config = replace(relay.config, port=server.port)
+        started = now_ms()
+        operations.running = lambda: {
+            "running": True,
+            "pid": os.getpid(),
+            "port": server.port,
+            "connections": server.connections,
+            "uptime_ms": now_ms() - started,
+        }
+        socket = AdminSocket(relay.directory, operations, server.wake)
+        await socket.start()
+        stopping = _stop_on_signals(server)
+        ready(server.port)
+        try:
+            await server.run()
+        finally:
+            stopping()
+            await socket.stop()
+    finally:
+        relay.close()
+
+
+def serve(path: Path, *, synchronous: Synchronous = "FULL", ready: Callable[[int], None] = lambda port: None) -> None:
+    """`run_relay` on uvloop: a whole relay process. Returns after SIGTERM or SIGINT."""
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)  # frames are many, short-lived and without cycles
+    uvloop.run(run_relay(path, synchronous=synchronous, ready=ready))
+
+
+def _server(relay: Opened, journal: Journal) -> Server:
+    pem = relay.directory.read("tls.pem")
+    try:
+        listener = listen(relay.config.listen, relay.config.port)
+    except OSError as error:
+        raise UnavailableError("unreachable", f"port {relay.config.port}: {error.strerror}") from error
+    return Server(
+        relay.core,
+        relay.store,
+        listener,
+        tls_context(str(relay.directory.path / "tls.pem")),
+        sha256(certificate_der(pem)),
+        now=now_ms,
+        journal=journal,
+        disk_full=lambda: disk_full(relay.directory.path),
+    )
+
+
+def disk_full(path: Path) -> bool:
+    """Whether less than RESERVE (or a twentieth) of the disk is free."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize < min(RESERVE, disk.f_blocks * disk.f_frsize // 20)
+
+
+def _stop_on_signals(server: Server) -> Callable[[], None]:
+    """Stop in good order when asked to; gives what undoes it."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        if not tasks:
+            tasks.append(loop.create_task(server.stop()))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+    def undo() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    return undo
+
+
+# --- the operator's requests --------------------------------------------------------------------------------
+
+
+def _ask(path: Path, request: Mapping[str, object]) -> dict[str, Any]:
+    return admin.ask(path, request, lambda line: _offline(path, line))
+
+
+def _offline(path: Path, line: bytes) -> dict[str, Any]:
+    """Carry out a request on the store of a relay that does not run."""
+    relay = open_relay(path)
+    try:
+        answers: list[Mapping[str, object]] = []
+        relay.operations().carry_out(line, answers.append)
+        while (batch := relay.core.take_batch()) is not None:
+            if batch.writes:
+                relay.store.apply(batch.writes)
+            relay.core.committed(batch, now_ms())
+        answer: dict[str, Any] = json.loads(json.dumps(answers[0]))
+        return answer
+    finally:
+        relay.close()
+
+
+def status(path: Path) -> dict[str, Any]:
+    """Totals, and whether the relay runs."""
+    return _ask(path, {"op": "status"})
+
+
+def create_invite(path: Path, uses: int = 1, life: int = 7 * 86_400_000) -> str:
+    """A link that lets `uses` people enrol within `life` ms."""
+    return str(_ask(path, {"op": "invite", "uses": uses, "life": life})["link"])
+
+
+def revoke(path: Path, device: str) -> int:
+    """Revoke a device's certificates; how many."""
+    return int(_ask(path, {"op": "revoke", "device": device})["leaves"])
+
+
+def issue(path: Path, device: str, requests: Sequence[bytes]) -> list[bytes]:
+    """New certificates (DER) for a device whose keys stand in its user's newest manifest."""
+    answer = _ask(path, {"op": "issue", "device": device, "requests": [b64encode(der).decode() for der in requests]})
+    return [b64decode(leaf) for leaf in answer["leaves"]]
+
+
+def issued(path: Path) -> list[dict[str, Any]]:
+    """Everything that the authority has issued."""
+    rows: list[dict[str, Any]] = _ask(path, {"op": "list"})["issued"]
+    return rows
+
+
+def revocation_list(path: Path) -> bytes:
+    """A revocation list (DER) as of now."""
+    return b64decode(_ask(path, {"op": "crl"})["crl"])

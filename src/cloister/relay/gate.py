@@ -1,0 +1,62 @@
+"""Who may be on the way in: at most a few connections of one address that have not logged in yet.
+
+Source: docs/spec/limits.md (CONNECTIONS). A connection is inside from accept to login or end. The next ones of the
+same address wait in line, without cost to other addresses; a line that is too long is turned away. Slow strangers
+hold a place for as long as the deadlines of TLS, HTTP and login allow, and no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import deque
+from typing import Final
+
+LINE: Final = 2_048
+"""Connections of one address that may wait."""
+
+
+def place_of(host: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+class Gate:
+    """Counts and queues for each address."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside: dict[str, int] = {}
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def enter(self, address: str) -> bool:
+        """Wait for a place; False when the line is too long."""
+        if self._inside.get(address, 0) < self._most:
+            self._inside[address] = self._inside.get(address, 0) + 1
+            return True
+        line = self._lines.setdefault(address, deque())
+        if len(line) >= LINE:
+            return False
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(place)
+        await place  # the place is handed over, so the count stays
+        return True
+
+    def leave(self, address: str) -> None:
+        """Give the place to the next in line, or back."""
+        line = self._lines.get(address)
+        while line:
+            place = line.popleft()
+            if not line:
+                del self._lines[address]
+            if not place.done():
+                place.set_result(None)
+                return
+        self._inside[address] -= 1
+        if not self._inside[address]:
+            del self._inside[address]
