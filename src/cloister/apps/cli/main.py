@@ -26,7 +26,7 @@ _PLACE = "cloister.apps.cli"
 _START, _MESSAGES, _REALM, _MISC = "Start here", "Messages and rooms", "Run a realm", "More"
 
 TABLE = {
-    "demo": Entry(f"{_PLACE}.demo:demo", "A relay and three members on this machine, and a report.", _START),
+    "demo": Entry(f"{_PLACE}.demo.command:demo", "A relay and three members on this machine, and a report.", _START),
     "setup": Entry(f"{_PLACE}.setup:setup", "Join a realm with an invite link.", _START),
     "chat": Entry(f"{_PLACE}.chat:chat", "Read and write in one room.", _START),
     "doctor": Entry(f"{_PLACE}.doctor:doctor", "Check this machine, the profile and the relay.", _START),
@@ -39,7 +39,7 @@ TABLE = {
     "completion": Entry(f"{_PLACE}.help:completion", "Completion for bash, zsh or fish.", _MISC),
     "help": Entry(f"{_PLACE}.help:help_", "What an error or exit code means.", _MISC),
     "version": Entry(f"{_PLACE}.help:version", "Which version this is.", _MISC),
-    "demo-member": Entry(f"{_PLACE}.demo_member:demo_member", "One member of the demo.", hidden=True),
+    "demo-member": Entry(f"{_PLACE}.demo.member:demo_member", "One member of the demo.", hidden=True),
 }
 
 

@@ -70,6 +70,11 @@ class Screen:
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
+    def quiet(self) -> bool:
+        """Whether only data and errors are wanted."""
+        return self._settings.quiet
+
+    @property
     def color(self) -> bool:
         """Whether colour is wanted at all."""
         return self._settings.color

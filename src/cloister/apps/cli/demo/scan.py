@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 NEEDLE_LEAST: Final = 5
-"""Bytes of the shortest needle; texts and keys are far longer, names are not searched as bytes of files but in logs."""
+"""Bytes of the shortest needle: anything shorter stands in a database by chance."""
 REALM_LOG: Final = bytes(16)
 _HOME_OF_NAMES: Final = ("mailboxes", "mail", "mail_keys", "invites", "enrolments", "parts", "meta")
 """Tables in which the relay may know devices and users: whom to deliver to, whom to let in."""
@@ -110,14 +110,25 @@ class Scanner:
         ]
 
 
-def names_outside_directory(database: Path, names: Sequence[bytes]) -> list[Find]:
-    """Where a name stands in a row that is none of the relay's directory: a room's or a run's log, an epoch."""
+def names_outside_directory(database: Path, names: Sequence[str]) -> list[Find]:
+    """Where a user's name stands in a row that is none of the relay's directory: in a room's or run's log, an epoch.
+
+    A name is looked for as part of a device id, and by itself when it is too long to stand in ciphertext by chance.
+    """
+    looked_for = [(name, f"/u/{name}".encode()) for name in names]
+    looked_for += [(name, name.encode()) for name in names if len(name.encode()) >= NEEDLE_LEAST]
     found: dict[Find, None] = {}
     for place, row in _rows(database):
-        for name in names:
-            if any(name in value for value in row):
-                found[Find(name=f"the name {name.decode()}", form="raw", place=place)] = None
+        for name, value in looked_for:
+            if any(value in cell for cell in row):
+                found[Find(name=f"the name {name}", form="raw", place=place)] = None
     return list(found)
+
+
+def names_in_log(log: Path, names: Sequence[str]) -> list[Find]:
+    """Which names stand in a log of text."""
+    text = log.read_bytes()
+    return [Find(name=f"the name {name}", form="raw", place=log.name) for name in names if name.encode() in text]
 
 
 def _rows(database: Path) -> Iterator[tuple[str, list[bytes]]]:

@@ -1,0 +1,151 @@
+"""One member of the demo: a process that is told over its standard input what to do, and tells what happened.
+
+Source: docs/demo.md ("Processes"). JSON lines both ways, over pipes that nobody else can open.
+
+    <- {"home", "link", "user", "password", "members", "title", "creates"}      the first line: who this member is
+    -> enrolled, milestone, ready, received, alarm, failed, told                what happens, as it happens
+    <- {"do": "create" | "send" | "tell" | "end", ...}                          one step of the demo
+
+At the end the member opens its own store and writes its secrets, one hexadecimal line each, to the file descriptor
+that it was given: a pipe to the process that searches the relay for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cloister.apps.cli.chat import lines
+from cloister.apps.cli.frame import Command
+from cloister.errors import CloisterError
+
+if TYPE_CHECKING:
+    from cloister.client.api import Event
+    from cloister.client.client import Client
+
+Tell = Callable[..., None]
+
+
+@click.command("demo-member", cls=Command, hidden=True)
+@click.argument("secrets_to", type=int)
+def demo_member(secrets_to: int) -> None:
+    """One member of the demo."""
+    asyncio.run(_member(secrets_to))
+
+
+def tell(what: str, **fields: Any) -> None:
+    """Write one event."""
+    sys.stdout.write(json.dumps({"what": what, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+async def _member(secrets_to: int) -> None:
+    from cloister.client.client import Client
+    from cloister.client.inventory import secrets_of
+    from cloister.client.setup import enrol
+
+    told = lines()
+    spec = json.loads(await anext(told))
+    profile, password = Path(spec["home"]) / spec["user"], spec["password"]
+    try:
+        made = await enrol(profile, spec["link"], user=spec["user"], password=password)
+        tell("enrolled", device=made.device)
+        async with Client.open(profile, password=password) as client:
+            await _take_part(client, spec, told)
+        secrets = [*secrets_of(profile, password), ("recovery words", " ".join(made.words).encode())]
+    except CloisterError as error:
+        tell("failed", code=error.code, detail=error.detail)
+        raise
+    with os.fdopen(secrets_to, "w") as pipe:
+        pipe.writelines(f"{name}\t{value.hex()}\n" for name, value in secrets)
+
+
+async def _take_part(client: Client, spec: dict[str, Any], told: AsyncIterator[str]) -> None:
+    """Carry out the steps of the demo while events are passed on."""
+    part = Part(client, spec, tell)
+    async with asyncio.TaskGroup() as tasks:
+        events = tasks.create_task(part.watch())
+        async for line in told:
+            step = json.loads(line)
+            if step["do"] == "end":
+                break
+            await part.step(step)
+        events.cancel()
+
+
+class Part:
+    """What a member does and has seen."""
+
+    def __init__(self, client: Client, spec: dict[str, Any], tell: Tell) -> None:
+        from cloister.apps.cli.view import Milestones
+
+        self._client = client
+        self._spec = spec
+        self._tell = tell
+        self._milestones = Milestones()
+        self._sent: list[str] = []
+        self._received: list[tuple[str, str]] = []
+        self._order: list[str] = []
+        self._alarms: list[str] = []
+
+    async def step(self, step: dict[str, Any]) -> None:
+        """One step: make the room, send texts, or tell what was seen."""
+        match step["do"]:
+            case "create":
+                await self._client.create_room(self._spec["title"], suite=step["suite"], members=self._spec["members"])
+            case "send":
+                room = await self._client.room(self._spec["title"])
+                await self._client.send(room.id, step["text"])
+                self._sent.append(step["text"])
+            case _:
+                await self._tell_all()
+
+    async def watch(self) -> None:
+        """Pass on what happens."""
+        async for event in self._client.events():
+            self.see(event)
+
+    def see(self, event: Event) -> None:
+        """Note one event, and pass it on."""
+        from cloister.client import api
+
+        match event:
+            case api.MessageReceived():
+                message = event.message
+                self._order.append(message.id)
+                if not message.own:
+                    self._received.append((message.sender, message.text))
+                    self._tell("received", sender=message.sender, text=message.text)
+            case api.RoomChanged():
+                for line in self._milestones.lines(event.room, event.what):
+                    self._tell("milestone", line=line)
+                if event.room.state == "ready" and len(event.room.members) > len(self._spec["members"]):
+                    self._tell("ready", key_check=event.room.key_check, epoch=event.room.epoch)
+            case api.Alarm():
+                self._alarms.append(event.code)
+                self._tell("alarm", code=event.code, detail=event.detail)
+            case api.SendChanged() if event.sent.state is api.SendState.FAILED:
+                self._tell("failed", code=event.sent.code, detail="a message was refused")
+            case _:
+                pass
+
+    async def _tell_all(self) -> None:
+        room = await self._client.room(self._spec["title"])
+        self._tell(
+            "told",
+            sent=self._sent,
+            received=self._received,
+            order=self._order,
+            key_check=room.key_check,
+            epoch=room.epoch,
+            entries=room.entries,
+            head=room.head,
+            alarms=[*self._alarms, *(code for code in room.alarms if code not in self._alarms)],
+        )
