@@ -145,6 +145,9 @@ def receive_proposal(turn: Turn, envelope: Envelope) -> None:
     party = judge_proposal(turn, proposal)
     check_few_runs(turn.draft, proposal.context)
     epoch, context = current(turn.draft), proposal.context
+    if epoch is None and _comes_early(turn, proposal):
+        _hold(turn, envelope, proposal)
+        return
     if room_of(turn.draft).out or epoch is None:
         check_invited(turn, proposal)
     elif context.prev_th != epoch.th and context.epoch > epoch.number + 1:
@@ -186,6 +189,13 @@ def judge_change(turn: Turn, proposal: Proposal, epoch: Epoch) -> None:
     check_parking(turn, proposal, orders)
     for order in orders:
         adopt_order(turn, order)
+
+
+def _comes_early(turn: Turn, proposal: Proposal) -> bool:
+    """Whether a newcomer, still in the run that takes it in, is asked as a member of the epoch that this run makes."""
+    if proposal.context.prev_th == NO_TH or turn.me.device in proposal.change.added:
+        return False
+    return any(run.proposal.context.epoch < proposal.context.epoch for run in runs_of(turn.draft))
 
 
 def _hold(turn: Turn, envelope: Envelope, proposal: Proposal) -> None:

@@ -19,7 +19,7 @@ from cloister.errors import PeerError
 from cloister.protocols import commits, epochs
 from cloister.protocols import run as runs
 from cloister.protocols.agenda import commit, commit_turn
-from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunEntry, Turn
+from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunEntry, Turn, fault_of
 from cloister.protocols.commits import CommitEntry, end_run
 from cloister.protocols.entering import receive_here, receive_parked, receive_proposal
 from cloister.protocols.epochs import HEAD, ORDER, READ_ONLY, ROOM, Epoch, current, ordered_out, room_of, runs_of
@@ -36,7 +36,7 @@ from cloister.protocols.interface import (
     SignedHead,
 )
 from cloister.protocols.items import Shelf
-from cloister.protocols.membership import HELD, HERE, give_order, take_order
+from cloister.protocols.membership import HELD, HERE, give_order, own_order_logged, take_order
 from cloister.protocols.view import progress, view_of
 
 
@@ -131,6 +131,7 @@ def _take_record(turn: Turn, envelope: Envelope) -> None:
     opened = epochs.open_entry(turn, envelope)
     _note_head(turn, envelope.head)
     if opened is None:
+        own_order_logged(turn, envelope.entry_id)
         return
     if envelope.kind == EntryKind.HANDSHAKE:
         if opened.epoch.ended_at:
@@ -138,7 +139,7 @@ def _take_record(turn: Turn, envelope: Envelope) -> None:
         take_order(turn, opened.content, opened.sender, opened.epoch)
         progress(turn)
         return
-    epochs.check_not_silenced(opened.sender, ordered_out(turn.draft))
+    epochs.check_not_silenced(opened.sender, epochs.silenced(turn.draft))
     turn.draft.emit(
         Deliver(
             sender=opened.sender,
@@ -225,7 +226,7 @@ def _take_held(turn: Turn) -> None:
         try:
             _take_proposal(turn, envelope)
         except PeerError as error:
-            turn.draft.emit(Fault(code=error.code, detail=error.detail))
+            turn.draft.emit(fault_of(error))
 
 
 _TAKERS: Final[Mapping[tuple[str, str], Callable[[Turn, Envelope], None]]] = {
