@@ -23,7 +23,7 @@ from cloister.protocols import policy as policies
 from cloister.protocols import record as records
 from cloister.protocols.agreement import RUN, Run, Turn
 from cloister.protocols.checks import check
-from cloister.protocols.forms import HASH, head_items, read_head, texts
+from cloister.protocols.forms import HASH, ID, head_items, read_head, texts
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     DeviceId,
@@ -138,22 +138,34 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandingOrder:
-    """An order of removal that is not carried out yet; `retry_at` (ms) is when a failed run may be followed."""
+    """An order of removal that is not carried out yet; `retry_at` (ms) is when a failed run may be followed.
+
+    `logged` says that its entry was read in the room's log: from there on its subjects are silenced, at the same
+    place for everybody. `entry_id` names the entry of one's own order.
+    """
 
     order: Order
     seen_at: int
     retry_at: int = 0
+    entry_id: bytes = b""
+    logged: bool = False
 
     def encode(self) -> bytes:
         """The stored form."""
-        return enc(self.order.encode(), self.seen_at, self.retry_at)
+        return enc(self.order.encode(), self.seen_at, self.retry_at, self.entry_id, int(self.logged))
 
     @classmethod
     def decode(cls, data: bytes) -> StandingOrder:
         """What `encode` gave."""
         fields = Fields.decode(data, "standing order")
         order = Order.decode(fields.octets("order"))
-        standing = cls(order=order, seen_at=fields.uint("seen at"), retry_at=fields.uint("retry at"))
+        standing = cls(
+            order=order,
+            seen_at=fields.uint("seen at"),
+            retry_at=fields.uint("retry at"),
+            entry_id=fields.octets("entry id", most=ID),
+            logged=bool(fields.uint("logged", 1)),
+        )
         fields.end()
         return standing
 
@@ -206,6 +218,11 @@ def standing_orders(draft: Draft, roster: Iterable[DeviceId]) -> list[Order]:
 def ordered_out(draft: Draft) -> frozenset[DeviceId]:
     """All devices against which an order stands."""
     return frozenset(device for _, item in draft.all(ORDER) for device in item.order.removed)
+
+
+def silenced(draft: Draft) -> frozenset[DeviceId]:
+    """The devices against which an order was read in the room's log."""
+    return frozenset(device for _, item in draft.all(ORDER) if item.logged for device in item.order.removed)
 
 
 def runs_of(draft: Draft) -> list[Run]:
@@ -287,25 +304,25 @@ class Opened:
     content: bytes
 
 
-@check("REC-08")
+@check("REC-07")
 def check_epoch_known(epoch: Epoch | None) -> None:
     """PeerError("stale_epoch") for an entry of an epoch that is not held."""
     if epoch is None:
-        raise PeerError("stale_epoch", check="REC-08")
+        raise PeerError("stale_epoch", check="REC-07")
 
 
-@check("REC-09")
+@check("REC-08")
 def check_not_silenced(sender: DeviceId, out: frozenset[DeviceId]) -> None:
     """PeerError("not_allowed") for what a device sends after the order that puts it out."""
     if sender in out:
-        raise PeerError("not_allowed", "an order stands against its sender", check="REC-09")
+        raise PeerError("not_allowed", "an order stands against its sender", check="REC-08")
 
 
-@check("REC-10")
+@check("REC-09")
 def check_own_number(seq: int, chain: SendChain | None) -> None:
     """PeerError("conflict") for a number that this device has not used: a copy of it writes."""
     if chain is not None and seq >= chain.seq:
-        raise PeerError("conflict", "a copy of this device writes here", check="REC-10")
+        raise PeerError("conflict", "a copy of this device writes here", check="REC-09")
 
 
 def open_entry(turn: Turn, envelope: Envelope) -> Opened | None:

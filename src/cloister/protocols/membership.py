@@ -42,6 +42,7 @@ from cloister.protocols.epochs import (
     room_of,
     runs_of,
     seal_entry,
+    silenced,
     standing_orders,
     verify_key,
 )
@@ -137,8 +138,8 @@ def give_order(turn: Turn, epoch: Epoch, removed: Roster) -> None:
         removed=removed,
         log_size=max(epoch.log_size, turn.me.directory().size),
     ).signed(turn.signing_key())
-    turn.draft.put(ORDER, order.id, StandingOrder(order=order, seen_at=turn.now))
     entry_id, head = turn.rng(ID), turn.draft.get(HEAD)
+    turn.draft.put(ORDER, order.id, StandingOrder(order=order, seen_at=turn.now, entry_id=entry_id))
     payload = seal_entry(turn, epoch, order.encode(), kind=EntryKind.HANDSHAKE, entry_id=entry_id, head=head)
     channel = Channel(ChannelKind.ROOM, turn.room)
     turn.draft.emit(Post(channel=channel, kind=EntryKind.HANDSHAKE, entry_id=entry_id, payload=payload))
@@ -201,12 +202,28 @@ def check_author(order: Order, sender: DeviceId) -> None:
 def take_order(turn: Turn, content: bytes, sender: DeviceId, epoch: Epoch) -> None:
     """An order found in the room's log."""
     order = Order.decode(content)
-    if turn.draft.get(ORDER, order.id) is not None:
-        return
     check_author(order, sender)
-    check_not_silenced(sender, ordered_out(turn.draft))
-    judge_order(turn, order, epoch)
-    adopt_order(turn, order)
+    check_not_silenced(sender, silenced(turn.draft))
+    if turn.draft.get(ORDER, order.id) is None:
+        judge_order(turn, order, epoch)
+        adopt_order(turn, order)
+    _logged(turn, order)
+
+
+def own_order_logged(turn: Turn, entry_id: bytes) -> None:
+    """One's own entry came back: if it is an order, it counts from here on, unless another one silenced its author."""
+    for suffix, item in list(turn.draft.all(ORDER)):
+        if item.entry_id == entry_id:
+            if turn.me.device in silenced(turn.draft):
+                turn.draft.drop(ORDER, suffix)
+            else:
+                _logged(turn, item.order)
+
+
+def _logged(turn: Turn, order: Order) -> None:
+    standing = turn.draft.get(ORDER, order.id)
+    if standing is not None:
+        turn.draft.put(ORDER, order.id, replace(standing, logged=True))
 
 
 def lapsed_members(turn: Turn, epoch: Epoch) -> Roster:
