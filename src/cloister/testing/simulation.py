@@ -283,7 +283,7 @@ class Simulation:
             engine = device.engine
             here = engine.rooms.rooms.get(room)
             state = "absent" if here is None else str(here.session.view.state)
-            if engine.outbox.rows:
+            if engine.outbox.rows and state != "removed":
                 kinds = sorted({row.kind for row in engine.outbox.rows.values()})
                 reasons.append(f"{name} ({state}) has {', '.join(kinds)} to send")
             if here is None or state == "removed":
