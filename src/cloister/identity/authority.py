@@ -27,8 +27,10 @@ from cloister.identity.certificate import (
     Authorities,
     CertificateRequest,
     Usage,
+    VerifiedCertificate,
     build_request,
     read_request,
+    subject_of,
 )
 from cloister.identity.credential import realm_name, relay_id
 from cloister.identity.issuing import issue_crl, issue_intermediate, issue_leaf, issue_root
@@ -95,11 +97,11 @@ class Authority:
         PeerError: bad_cert, wrong_usage or wrong_name for a request that does not fit; `revoked` and
         `conflict` for a device id that is shut out or bound to other keys.
         """
-        if len(requests) not in (1, len(DEVICE_USAGES)):
+        if len(requests) not in (1, len(DEVICE_USAGES)):  # AUTH-01
             raise PeerError("bad_cert", "a device asks for one certificate or for three")
         read = [read_request(der, usage) for der, usage in zip(requests, DEVICE_USAGES, strict=False)]
         for request in read:
-            if request.subject != device_id:
+            if request.subject != device_id:  # AUTH-02
                 raise PeerError("wrong_name", "a request names another device")
             self._bound(request)
         return tuple([self._leaf(request, now, rng) for request in read])
@@ -133,11 +135,23 @@ class Authority:
         """The rows of one subject, oldest first."""
         return self._issued.get(subject, ())
 
+    def verify(self, der: bytes, now: int) -> VerifiedCertificate:
+        """A leaf (DER), checked for the name and usage that it bears; PeerError with the code of what is wrong."""
+        subject = subject_of(der)
+        revoked = {row.serial for row in self.list() if row.revoked}
+        for usage in Usage:
+            try:
+                return self.authorities.verify(der, now, subject, usage, revoked)
+            except PeerError as error:
+                if error.code != "wrong_usage":
+                    raise
+        raise PeerError("wrong_usage")
+
     def _bound(self, request: CertificateRequest) -> None:
         for row in self.show(request.subject):
-            if row.revoked:
+            if row.revoked:  # AUTH-03
                 raise PeerError("revoked", "this device was shut out; enrol it under another name")
-            if row.usage is request.usage and row.spki_hash != key_hash(request.spki):
+            if row.usage is request.usage and row.spki_hash != key_hash(request.spki):  # AUTH-04
                 raise PeerError("conflict", "this device has other keys")
 
     def _leaf(self, request: CertificateRequest, now: int, rng: Rng) -> bytes:
@@ -216,7 +230,7 @@ def _row(fields: Fields) -> Issued:
     serial = int.from_bytes(fields.octets("serial", _SERIAL_SIZE), "big")
     subject = fields.text("subject")
     usage = fields.text("usage")
-    if usage not in {known.value for known in Usage}:
+    if usage not in {known.value for known in Usage}:  # AUTH-05
         raise PeerError("bad_encoding", "authority: usage")
     row = Issued(
         serial=serial,

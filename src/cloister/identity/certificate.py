@@ -192,12 +192,12 @@ def build_requests(keys: DeviceKeys, device_id: str) -> tuple[bytes, ...]:
 
 def read_request(der: bytes, usage: Usage) -> CertificateRequest:
     """The request for `usage` in `der` (at most 2,048 bytes), its signature checked; bad_cert or wrong_usage."""
-    if len(der) > MAX_CERTIFICATE:
+    if len(der) > MAX_CERTIFICATE:  # CERT-01
         raise PeerError("bad_cert", "a request is too large")
     try:
         request = x509.load_der_x509_csr(der)
-        _one_spelling(der, request.signature)
-        if not request.is_signature_valid:
+        _one_spelling(der, request.signature)  # CERT-02
+        if not request.is_signature_valid:  # CERT-03
             raise PeerError("bad_cert", "a request is not signed by its key")
         extensions = request.extensions
         key = request.public_key()
@@ -205,9 +205,9 @@ def read_request(der: bytes, usage: Usage) -> CertificateRequest:
         subject = _subject(extensions)
     except _Spoiled as error:
         raise PeerError("bad_cert", "not a certificate request") from error
-    if len(extensions) != 2 or len(request.subject):
+    if len(extensions) != 2 or len(request.subject):  # CERT-04
         raise PeerError("bad_cert", "a request of an unknown form")
-    if not fits:
+    if not fits:  # CERT-05
         raise PeerError("wrong_usage", "a request")
     return CertificateRequest(der=der, subject=subject, usage=usage, spki=_spki(key))
 
@@ -223,7 +223,7 @@ def _subject(extensions: x509.Extensions) -> str:
     except x509.ExtensionNotFound as error:
         raise PeerError("bad_cert", "no subjectAltName") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(names) != 1 or len(uris) != 1:
+    if len(names) != 1 or len(uris) != 1:  # CERT-06
         raise PeerError("bad_cert", "not one URI as subjectAltName")
     return uris[0]
 
@@ -253,14 +253,22 @@ def _is_client(extensions: x509.Extensions) -> bool:
 
 
 def _load(der: bytes) -> x509.Certificate:
-    if len(der) > MAX_CERTIFICATE:
+    if len(der) > MAX_CERTIFICATE:  # CERT-01
         raise PeerError("bad_cert", "a certificate is too large")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        _one_spelling(der, certificate.signature)
+        _one_spelling(der, certificate.signature)  # CERT-02
     except _Spoiled as error:
         raise PeerError("bad_cert", "not a certificate") from error
     return certificate
+
+
+def subject_of(der: bytes) -> str:
+    """The URI that a certificate bears, nothing of it checked yet; PeerError("bad_cert") when there is none."""
+    try:
+        return _subject(_load(der).extensions)
+    except _Spoiled as error:
+        raise PeerError("bad_cert", "not a certificate of ours") from error
 
 
 def _load_authority(der: bytes, issuer: x509.Certificate | None) -> x509.Certificate:
@@ -269,12 +277,12 @@ def _load_authority(der: bytes, issuer: x509.Certificate | None) -> x509.Certifi
     try:
         key = certificate.public_key()
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        certificate.verify_directly_issued_by(issuer or certificate)
+        certificate.verify_directly_issued_by(issuer or certificate)  # CERT-12
     except x509.ExtensionNotFound as error:
         raise PeerError("bad_cert", "not the certificate of an authority") from error
     except Exception as error:  # InvalidSignature, ValueError, TypeError: it is not from there
         raise PeerError("wrong_authority") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1" or not constraints.ca:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1" or not constraints.ca:  # CERT-13
         raise PeerError("bad_cert", "not the certificate of an authority on P-256")
     return certificate
 
@@ -320,13 +328,13 @@ class Authorities:
             serial = leaf.serial_number
         except _Spoiled as error:
             raise PeerError("bad_cert", "not a certificate of ours") from error
-        if not fits:
+        if not fits:  # CERT-05
             raise PeerError("wrong_usage")
-        if subject != expected:
+        if subject != expected:  # CERT-07
             raise PeerError("wrong_name")
         self._dates(leaf, at)
-        self._issued(leaf, at)
-        if serial in revoked:
+        self._issued(leaf, at)  # CERT-10
+        if serial in revoked:  # CERT-11
             raise PeerError("revoked", "its certificate is on the realm's revocation list")
         return VerifiedCertificate(
             der=der,
@@ -339,9 +347,9 @@ class Authorities:
         )
 
     def _dates(self, leaf: x509.Certificate, at: int) -> None:
-        if at < ms_of(leaf.not_valid_before_utc):
+        if at < ms_of(leaf.not_valid_before_utc):  # CERT-08
             raise PeerError("bad_cert", "a certificate is not valid yet")
-        if at > min(ms_of(leaf.not_valid_after_utc), ms_of(self._intermediate.not_valid_after_utc)):
+        if at > min(ms_of(leaf.not_valid_after_utc), ms_of(self._intermediate.not_valid_after_utc)):  # CERT-09
             raise PeerError("expired")
 
     def _issued(self, leaf: x509.Certificate, at: int) -> None:
@@ -357,14 +365,14 @@ class Authorities:
             raise PeerError("bad_cert", "a revocation list is too large")
         try:
             crl = x509.load_der_x509_crl(der)
-            _one_spelling(der, crl.signature)
+            _one_spelling(der, crl.signature)  # CERT-02
             number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             serials = frozenset(entry.serial_number for entry in crl)
             issued = ms_of(crl.last_update_utc)
         except (x509.ExtensionNotFound, *_Spoiled) as error:
             raise PeerError("bad_cert", "not a revocation list") from error
         key = self._intermediate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):  # CERT-14
             raise PeerError("wrong_authority", "a revocation list")
         return RevocationList(number=number, issued=issued, serials=serials)
 
@@ -385,10 +393,10 @@ def verify_chain(
     """
     if len(chain) == 2 and len(root) != 32:
         chain = (*chain, root)
-    if len(chain) != 3:
+    if len(chain) != 3:  # CERT-15
         raise PeerError("bad_cert", "a chain is leaf, intermediate and root")
     authorities = Authorities(chain[2], chain[1])
-    if root not in (authorities.root_hash, chain[2]):
+    if root not in (authorities.root_hash, chain[2]):  # CERT-16
         raise PeerError("wrong_authority", "another root")
     return authorities.verify(chain[0], at, expected, usage, revoked)
 

@@ -9,6 +9,7 @@ data directory with mode 0600, and a peer of another uid is refused (`not_owner`
     {"op": "issue", "device": ID, "requests": [B64..]}  -> {"ok": true, "leaves": [B64..]}
     {"op": "list"}                                      -> {"ok": true, "issued": [..]}
     {"op": "crl"}                                       -> {"ok": true, "crl": B64}
+    {"op": "verify", "certificate": B64}                -> {"ok": true, "subject": .., "usage": .., ...}
     refused                                             -> {"ok": false, "code": .., "detail": ..}
 
 Invariants
@@ -60,6 +61,7 @@ class Operations:
             "issue": self._issue,
             "list": self._list,
             "crl": self._crl,
+            "verify": self._verify,
         }
         self.running: Callable[[], dict[str, object]] = lambda: {"running": False}
 
@@ -143,6 +145,17 @@ class Operations:
 
     def _crl(self, _request: Mapping[str, Any]) -> dict[str, object]:
         return {"crl": b64encode(self._core.admission.crl(self._now())).decode()}
+
+    def _verify(self, request: Mapping[str, Any]) -> dict[str, object]:
+        der = b64decode(_text(request, "certificate"), validate=True)
+        found = self._core.admission.authority.verify(der, self._now())
+        return {
+            "serial": f"{found.serial:x}",
+            "subject": found.subject,
+            "usage": found.usage.value,
+            "not_before": found.not_before,
+            "not_after": found.not_after,
+        }
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:

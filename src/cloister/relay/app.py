@@ -4,6 +4,7 @@
     serve(path)                                  serves until SIGTERM or SIGINT; StoreFailed when the disk fails
     create_invite(path, uses, life) -> link      revoke(path, device) -> leaves    issue(path, device, requests)
     status(path) -> dict                         issued(path) -> list              revocation_list(path) -> DER
+    verify(path, DER) -> dict
 
 Source: docs/spec/relay.md. The last two lines work on a running relay through its admin socket and otherwise on
 its store. Clock and randomness of the relay process have their home here.
@@ -288,3 +289,8 @@ def issued(path: Path) -> list[dict[str, Any]]:
 def revocation_list(path: Path) -> bytes:
     """A revocation list (DER) as of now."""
     return b64decode(_ask(path, {"op": "crl"})["crl"])
+
+
+def verify(path: Path, der: bytes) -> dict[str, Any]:
+    """What a certificate (DER) of this realm certifies now; CloisterError with the code of what is wrong."""
+    return _ask(path, {"op": "verify", "certificate": b64encode(der).decode()})
