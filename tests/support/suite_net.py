@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from cloister.errors import PeerError
 from cloister.identity.keys import DeviceKeys
@@ -18,7 +19,7 @@ from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
 from cloister.primitives.dh import DhKey
 from cloister.primitives.kdf import sha256
-from cloister.primitives.rsa import RsaEncryptKey, RsaVerifyKey
+from cloister.primitives.rsa import RsaDecryptKey, RsaEncryptKey, RsaVerifyKey
 from cloister.primitives.signature import SigningKey
 from cloister.protocols.interface import (
     NO_EPOCH,
@@ -49,6 +50,7 @@ from cloister.protocols.interface import (
     Unfollow,
     Wake,
 )
+from cloister.protocols.rounds import RoundsSession
 from support.keypool import rsa_decrypt_key, rsa_signing_key
 
 NOW = 1_790_000_000_000
@@ -66,6 +68,22 @@ def device_name(user: str) -> str:
     return f"cloister://home/u/{user}/d/phone"
 
 
+class MemoDecrypt(RsaDecryptKey):
+    """Decrypts each ciphertext once: tests give the same messages many times, in other orders."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(key)
+        self._known: dict[tuple[bytes, bytes], bytes] = {}
+
+    def decrypt(self, ciphertext: bytes, label: bytes) -> bytes:
+        found = self._known.get((ciphertext, label))
+        if found is None:
+            found = self._known[ciphertext, label] = super().decrypt(ciphertext, label)
+        return found
+
+
 @cache
 def keys_of(index: int, *, rsa: bool = True) -> DeviceKeys:
     """The device keys number `index`: RSA pairs of the pool, the rest seeded."""
@@ -74,8 +92,43 @@ def keys_of(index: int, *, rsa: bool = True) -> DeviceKeys:
         device=SigningKey.generate("ed25519", rng),
         mailbox=DhKey.generate(rng),
         rsa_sign=rsa_signing_key(index) if rsa else None,
-        rsa_decrypt=rsa_decrypt_key(index) if rsa else None,
+        rsa_decrypt=MemoDecrypt(rsa_decrypt_key(index)._key) if rsa else None,
     )
+
+
+def dump(session: Session) -> dict[bytes, bytes]:
+    """Everything that a session in rounds holds in memory, in its stored form."""
+    assert isinstance(session, RoundsSession)
+    stock, shelves = session._stock, session._shelves
+    return {
+        shelves[name].key(suffix): shelves[name].encode(value)
+        for name, values in stock.items()
+        for suffix, value in values.items()
+    }
+
+
+def refusal(session: Session, envelope: Envelope, now: int = NOW, *, code: str, check: str = "") -> Fault:
+    """Give an envelope that must be refused with this code by this check, and change nothing (but end a run)."""
+    before, view = dump(session), session.view
+    effects = session.receive(envelope, now, seeded("refusal"))
+    faults = [effect for effect in effects if isinstance(effect, Fault)]
+    assert len(faults) == 1, effects
+    (fault,) = faults
+    assert (fault.code, fault.check) == (code, check), fault
+    if not fault.fatal:
+        assert effects == (fault,)
+        assert dump(session) == before
+        assert session.view == view
+        return fault
+    after = dump(session)
+    assert after.items() <= before.items(), "a fatal fault adds nothing"
+    gone = {key.partition(b"/")[0] for key in before.keys() - after.keys()}
+    assert gone <= {b"run", b"mine", b"peer", b"early", b"agreed"}
+    assert (session.view.epoch, session.view.roster if view.epoch else ()) == (
+        view.epoch,
+        view.roster if view.epoch else (),
+    )
+    return fault
 
 
 class FakeDirectory:
@@ -301,19 +354,8 @@ class Node:
 
     def _carry_out(self, effect: object) -> None:
         match effect:
-            case Post():
-                self.net.post(self, effect)
-            case Commit():
-                self.net.commit(self, effect)
-            case OpenRun():
-                self.run_tokens[effect.run_id] = effect.token
-                self.net.open_run(self, effect)
-            case Follow():
-                self.run_tokens[effect.run_id] = effect.token
-            case Unfollow():
-                self.run_tokens.pop(effect.run_id, None)
-            case Direct():
-                self.net.deposit(self.name, effect.device, effect.kind, effect.body)
+            case Post() | Commit() | OpenRun() | Direct() | Follow() | Unfollow():
+                self._send(effect)
             case Deliver():
                 self.delivered.append(effect)
             case EpochChanged():
@@ -328,8 +370,22 @@ class Node:
                 self.needs.append(effect)
             case Wake():
                 self.alarm = effect.at
-            case _:
-                pass
+
+    def _send(self, effect: Post | Commit | OpenRun | Direct | Follow | Unfollow) -> None:
+        match effect:
+            case Post():
+                self.net.post(self, effect)
+            case Commit():
+                self.net.commit(self, effect)
+            case OpenRun():
+                self.run_tokens[effect.run_id] = effect.token
+                self.net.open_run(self, effect)
+            case Follow():
+                self.run_tokens[effect.run_id] = effect.token
+            case Unfollow():
+                self.run_tokens.pop(effect.run_id, None)
+            case Direct():
+                self.net.deposit(self.name, effect.device, effect.kind, effect.body)
 
     # --- calls ---
 

@@ -25,7 +25,7 @@ from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.protocols import run as runs
 from cloister.protocols.context import Party, party_of
 from cloister.protocols.forms import HASH, ID
-from cloister.protocols.interface import Channel, ChannelKind, DeviceId, EntryKind, Me, NotReady, Post, State
+from cloister.protocols.interface import Channel, ChannelKind, DeviceId, EntryKind, Fault, Me, NotReady, Post, State
 from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.record import Cipher, Schedule
 from cloister.protocols.run import Proposal
@@ -50,6 +50,20 @@ class RunBroken(PeerError):
         self.peer = peer
         self.fatal = fatal
         self.evidence = evidence
+
+
+def fault_of(error: PeerError) -> Fault:
+    """What a session tells of a refusal."""
+    if isinstance(error, RunBroken):
+        return Fault(
+            code=error.code,
+            peer=error.peer,
+            fatal=error.fatal,
+            evidence=error.evidence,
+            detail=error.detail,
+            check=error.check,
+        )
+    return Fault(code=error.code, detail=error.detail, check=error.check)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ a function without effect in its place and see a test fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from cloister.errors import InternalError
+from cloister.errors import InternalError, PeerError
 
 _Check = TypeVar("_Check", bound=Callable[..., Any])
 
@@ -31,3 +32,12 @@ def check(name: str) -> Callable[[_Check], _Check]:
         return function
 
     return enter
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Give the id to what a primitive raises inside a check."""
+    try:
+        yield
+    except PeerError as error:
+        raise PeerError(error.code, error.detail, check=name) from error

@@ -21,7 +21,7 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac, verify_mac
 from cloister.protocols import record as records
 from cloister.protocols.agreement import AGREED, RUN, Run, Turn
-from cloister.protocols.checks import check
+from cloister.protocols.checks import check, named
 from cloister.protocols.epochs import (
     EPOCH,
     READ_ONLY,
@@ -118,7 +118,8 @@ def check_run_head(run: Run, entry: CommitEntry) -> None:
 @check("COM-04")
 def check_commit_mac(suite: str, agreed: Schedule, entry: CommitEntry) -> None:
     """PeerError("confirm_mismatch") unless a member of the run made the commit, for this transcript."""
-    verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
+    with named("COM-04"):
+        verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
     if entry.th != agreed.th:
         raise PeerError("confirm_mismatch", check="COM-04")
 

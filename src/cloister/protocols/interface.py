@@ -339,13 +339,14 @@ class Wake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A rule was broken. `fatal` ends the run it happened in, never the old epoch. `evidence` is for a report."""
+    """A rule was broken (`check`: its id in docs/spec). `fatal` ends the run it happened in, never the old epoch."""
 
     code: str
     peer: DeviceId | None = None
     fatal: bool = False
     evidence: bytes = b""
     detail: str = ""
+    check: str = ""
 
 
 Effect = (
@@ -455,10 +456,7 @@ class Session(Protocol):
         ...
 
     def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
-        """What a person or the engine answers to `Ask` and `Need`.
-
-        `run-refused` (value: the run id) says that the relay did not open a run.
-        """
+        """An answer to `Ask` or `Need`; `run-refused` (value: the run id): the relay did not open it."""
         ...
 
     def wake(self, now: int, rng: Rng) -> Effects:

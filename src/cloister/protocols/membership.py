@@ -385,3 +385,4 @@ def _judge_own(turn: Turn, epoch: Epoch) -> None:
             judge_order(turn, item.order, epoch)
             turn.draft.drop(ORDER, suffix)
             adopt_order(turn, item.order)
+            turn.draft.put(ORDER, suffix, item)

@@ -27,10 +27,10 @@ from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.primitives.dh import KEY_SIZE, DhKey
 from cloister.protocols import nonces_steps as steps_of
-from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunBroken, RunEntry, Turn
+from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunBroken, RunEntry, Turn, fault_of
 from cloister.protocols.context import Party
 from cloister.protocols.forms import HASH, ID
-from cloister.protocols.interface import DeviceId, Fault
+from cloister.protocols.interface import DeviceId
 from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.nonces_steps import KINDS, MEMBERS, Confirm, Hello, Message, Mine, Shares, Steps
 from cloister.protocols.record import Cipher, Gcm, schedule
@@ -371,12 +371,11 @@ class NonceAgreement:
             turn.draft.drop(EARLY, suffix)
             try:
                 self._hear(turn, run, entry)
-            except RunBroken as error:
-                if error.fatal:
-                    raise
-                turn.draft.emit(Fault(code=error.code, peer=error.peer, evidence=error.evidence))
             except PeerError as error:
-                turn.draft.emit(Fault(code=error.code))
+                fault = fault_of(error)
+                if fault.fatal:
+                    raise
+                turn.draft.emit(fault)
 
     def _after_hellos(self, turn: Turn, run: Run) -> Run | None:
         if self.missing(turn.draft, run):

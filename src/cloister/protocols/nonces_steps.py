@@ -23,7 +23,7 @@ from cloister.primitives.dh import KEY_SIZE, DhKey
 from cloister.primitives.kdf import hkdf, sha256
 from cloister.primitives.labelled import Verifier, derive, hash_of, labelled, mac, sign, verify, verify_mac
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
-from cloister.protocols.checks import check
+from cloister.protocols.checks import check, named
 from cloister.protocols.context import Party
 from cloister.protocols.forms import HASH, SIGNATURE_MOST
 from cloister.protocols.record import Schedule
@@ -247,7 +247,8 @@ def check_member(message: Message, n: int) -> None:
 @check("NON-02")
 def check_signed(key: Verifier, bound: bytes, message: Message) -> None:
     """PeerError("bad_sig") unless the named member signed the message, in this run and role."""
-    verify(key, message.signature, f"nonces {KINDS[type(message)]}", bound, *message.body())
+    with named("NON-02"):
+        verify(key, message.signature, f"nonces {KINDS[type(message)]}", bound, *message.body())
 
 
 @check("NON-03")
@@ -267,7 +268,8 @@ def check_distinct(commitment: bytes, others: list[bytes]) -> None:
 @check("NON-05")
 def check_ephemeral(own: DhKey, ephemeral: bytes) -> None:
     """PeerError("zero_key") for an X25519 key of small order, which would make every wrap key known."""
-    own.exchange(ephemeral)
+    with named("NON-05"):
+        own.exchange(ephemeral)
 
 
 @check("NON-06")
@@ -290,7 +292,8 @@ def check_opening(steps: Steps, ctx: bytes, i: int, payload: bytes, commitment: 
 @check("NON-08")
 def check_confirm_mac(kc: bytes, th: bytes, message: Confirm) -> None:
     """PeerError("confirm_mismatch") unless the member holds the same key."""
-    verify_mac(message.mac, kc, "nonces confirm", th, message.sender, message.answers, code="confirm_mismatch")
+    with named("NON-08"):
+        verify_mac(message.mac, kc, "nonces confirm", th, message.sender, message.answers, code="confirm_mismatch")
 
 
 @check("NON-09")

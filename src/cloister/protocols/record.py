@@ -27,7 +27,7 @@ from cloister.errors import PeerError, UsageError
 from cloister.primitives.aead import NONCE_SIZE, TAG_SIZE, ZERO_NONCE, Aead
 from cloister.primitives.kdf import extract
 from cloister.primitives.labelled import Signer, Verifier, derive, sign, verify
-from cloister.protocols.checks import check
+from cloister.protocols.checks import check, named
 from cloister.protocols.forms import HASH, ID, SIGNATURE_MOST, head_items, read_head
 from cloister.protocols.interface import EntryId, SignedHead
 from cloister.protocols.ratchet import Advance, MessageKey, RecvChain, SendChain, advance
@@ -60,7 +60,7 @@ class Gcm:
     def open(self, key: MessageKey, seq: int, ciphertext: bytes, tag: bytes, ad: bytes) -> bytes:
         """The plaintext, or PeerError("bad_tag")."""
         if len(tag) != TAG_SIZE:
-            raise PeerError("bad_tag", check="REC-05")
+            raise PeerError("bad_tag")
         return Aead.aes_gcm(key.cipher).open(seq.to_bytes(NONCE_SIZE, "big"), ciphertext + tag, ad)
 
 
@@ -241,17 +241,18 @@ def check_sender(scope: Scope, header: Header) -> None:
         raise PeerError("unknown_sender", check="REC-02")
 
 
-@check("REC-07")
+@check("REC-06")
 def check_routed(header: Header, kind: str, entry_id: EntryId) -> None:
     """PeerError("misrouted") unless the sealed part repeats the entry's kind and id."""
     if (header.kind, header.entry_id) != (kind, entry_id):
-        raise PeerError("misrouted", check="REC-07")
+        raise PeerError("misrouted", check="REC-06")
 
 
-@check("REC-06")
+@check("REC-05")
 def check_signature(scope: Scope, sealed: Sealed, key: Verifier) -> None:
     """PeerError("bad_sig") unless the named sender signed header, ciphertext and tag."""
-    verify(key, sealed.signature, f"{scope.suite} record", *sealed.signed())
+    with named("REC-05"):
+        verify(key, sealed.signature, f"{scope.suite} record", *sealed.signed())
 
 
 def open_sealed(

@@ -21,7 +21,7 @@ from cloister.primitives import Rng
 from cloister.protocols import epochs
 from cloister.protocols import record as records
 from cloister.protocols.agenda import agenda, put_off, run_due
-from cloister.protocols.agreement import AGREED, RUN, Agreement, Phase, RunBroken, Turn
+from cloister.protocols.agreement import AGREED, RUN, Agreement, Phase, RunBroken, Turn, fault_of
 from cloister.protocols.commits import end_run
 from cloister.protocols.context import Party
 from cloister.protocols.epochs import (
@@ -236,10 +236,10 @@ class RoundsSession:
         except Behind as behind:
             return (behind.need,)
         except RunBroken as error:
-            fault = Fault(code=error.code, peer=error.peer, fatal=error.fatal, evidence=error.evidence)
+            fault = fault_of(error)
             return self._break(envelope, fault, now, rng) if error.fatal else (fault,)
         except PeerError as error:
-            return (Fault(code=error.code, detail=error.detail),)
+            return (fault_of(error),)
         return self.finish(turn)
 
     def _break(self, envelope: Envelope, fault: Fault, now: int, rng: Rng) -> Effects:

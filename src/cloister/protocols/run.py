@@ -27,7 +27,7 @@ from cloister.primitives import Rng
 from cloister.primitives.aead import ZERO_NONCE, Aead
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import Signer, Verifier, derive, sign, verify
-from cloister.protocols.checks import check
+from cloister.protocols.checks import check, named
 from cloister.protocols.context import MEMBERS_MOST, Context, Party
 from cloister.protocols.forms import HASH, ID, SIGNATURE_MOST, head_items, octet_strings, read_head, texts
 from cloister.protocols.interface import DeviceId, Roster, SignedHead
@@ -128,7 +128,8 @@ class Order:
 @check("RUN-01")
 def check_order_signature(order: Order, key: Verifier) -> None:
     """PeerError("bad_sig") unless the named author signed the order."""
-    verify(key, order.signature, f"{order.suite} order", *order.items())
+    with named("RUN-01"):
+        verify(key, order.signature, f"{order.suite} order", *order.items())
 
 
 # --- proposals ---------------------------------------------------------------------------------------------
@@ -189,12 +190,13 @@ class Proposal:
     head: SignedHead | None = None
     signature: bytes = b""
 
-    def _signed_items(self, ctx: bytes) -> tuple[object, ...]:
+    def signed_items(self, ctx: bytes) -> tuple[object, ...]:
+        """What the proposer signs."""
         return ctx, self.change.items(), sha256(self.secret), head_items(self.head)
 
     def signed(self, ctx: bytes, key: Signer) -> Proposal:
         """With the proposer's signature."""
-        return replace(self, signature=sign(key, f"{self.context.suite} propose", *self._signed_items(ctx)))
+        return replace(self, signature=sign(key, f"{self.context.suite} propose", *self.signed_items(ctx)))
 
     def encode(self) -> bytes:
         """The bytes that travel, sealed per device, and are stored."""
@@ -232,8 +234,9 @@ class Proposal:
 @check("RUN-02")
 def check_proposal_signature(proposal: Proposal, party: Party) -> None:
     """PeerError("bad_sig") unless the proposer, a member of the new roster, signed all of M0."""
-    key = party.verify_key(party.index(proposal.context.proposer))
-    verify(key, proposal.signature, f"{proposal.context.suite} propose", *proposal._signed_items(party.ctx))  # noqa: SLF001
+    with named("RUN-02"):
+        key = party.verify_key(party.index(proposal.context.proposer))
+        verify(key, proposal.signature, f"{proposal.context.suite} propose", *proposal.signed_items(party.ctx))
 
 
 @check("RUN-03")
