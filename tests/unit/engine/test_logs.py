@@ -52,7 +52,7 @@ class Reader:
     """A followed log over a store, one unit for each call."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
+        self.store = MemoryStore().open()
         self.log = FollowedLog(Chain(REALM, LOG))
         self.now = 1000
 
