@@ -1,6 +1,9 @@
 """Every certificate, chain, request and revocation list that must be refused, with the code that names it.
 
 Each family begins with its control: the same thing unspoiled is accepted.
+
+Checks: CERT-01, CERT-02, CERT-03, CERT-04, CERT-05, CERT-06, CERT-07, CERT-08, CERT-09, CERT-10, CERT-11,
+CERT-12, CERT-13, CERT-14, CERT-15, CERT-16.
 """
 
 from __future__ import annotations
@@ -284,6 +287,15 @@ def test_a_time_outside_the_calendar_is_refused() -> None:
     with pytest.raises(PeerError) as caught:
         date_of(2**63)
     assert caught.value.code == "bad_encoding"
+
+
+def test_a_signature_with_a_second_spelling_is_refused() -> None:
+    """A bit string may claim unused bits; where these are zero, the library takes the signature all the same."""
+    leaf = next(leaf for leaf in (forged() for _ in range(99)) if leaf[-1] % 2 == 0)
+    size = len(x509.load_der_x509_certificate(leaf).signature)
+    assert leaf[-size - 1] == 0
+    assert TRUST.verify(leaf, NOW, PHONE, Usage.DEVICE)
+    refused("bad_cert", leaf[: -size - 1] + b"\1" + leaf[-size:])
 
 
 # --- chains -----------------------------------------------------------------------------------------------

@@ -1,4 +1,8 @@
-"""Every enrolment that must be refused: by the relay, by the inviter, by the newcomer."""
+"""Every enrolment that must be refused: by the relay, by the inviter, by the newcomer.
+
+Checks: ENROL-01, ENROL-02, ENROL-03, ENROL-04, ENROL-05, ENROL-06, ENROL-07, ENROL-08, ENROL-09, ENROL-10,
+ENROL-11.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Every realm log record that the fold must refuse, the code that names it, and the state left as it was."""
+"""Every realm log record that the fold must refuse, the code that names it, and the state left as it was.
+
+Checks: REALM-04, REALM-05, REALM-06, REALM-07, REALM-08, REALM-09, REALM-10, REALM-11, REALM-12, REALM-13,
+REALM-14, REALM-15, REALM-16, REALM-17.
+"""
 
 from __future__ import annotations
 

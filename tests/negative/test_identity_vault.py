@@ -1,4 +1,7 @@
-"""Every vault that must not open."""
+"""Every vault that must not open.
+
+Checks: VAULT-01, VAULT-02.
+"""
 
 from __future__ import annotations
 

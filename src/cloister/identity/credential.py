@@ -32,21 +32,21 @@ _MAX_REALM: Final = 64
 
 def realm_name(text: str) -> str:
     """`text` if it may name a realm: host-like, at most 64 characters; else PeerError("bad_name")."""
-    if len(text) > _MAX_REALM or _REALM.fullmatch(text) is None:
+    if len(text) > _MAX_REALM or _REALM.fullmatch(text) is None:  # NAME-01
         raise PeerError("bad_name", "a realm is named like a host: 1 to 64 of a-z 0-9 . -")
     return text
 
 
 def user_name(text: str) -> str:
     """`text` if it may name a user: 1 to 32 characters; else PeerError("bad_name")."""
-    if _NAME.fullmatch(text) is None:
+    if _NAME.fullmatch(text) is None:  # NAME-02
         raise PeerError("bad_name", "a user is named by 1 to 32 of a-z 0-9 . _ -, a letter or digit first")
     return text
 
 
 def device_name(text: str) -> str:
     """`text` if it may name a device: 1 to 32 characters; else PeerError("bad_name")."""
-    if _NAME.fullmatch(text) is None:
+    if _NAME.fullmatch(text) is None:  # NAME-02
         raise PeerError("bad_name", "a device is named by 1 to 32 of a-z 0-9 . _ -, a letter or digit first")
     return text
 
@@ -54,7 +54,7 @@ def device_name(text: str) -> str:
 def device_id(realm: str, user: str, device: str) -> str:
     """The device's URI, at most 128 bytes; PeerError("bad_name") when a part or the whole does not fit."""
     uri = f"cloister://{realm_name(realm)}/u/{user_name(user)}/d/{device_name(device)}"
-    if len(uri) > MAX_DEVICE_ID:
+    if len(uri) > MAX_DEVICE_ID:  # NAME-03
         raise PeerError("bad_name", "the names of realm, user and device are too long together")
     return uri
 
@@ -62,10 +62,10 @@ def device_id(realm: str, user: str, device: str) -> str:
 def parse_device_id(uri: str) -> tuple[str, str, str]:
     """(realm, user, device) of a device id; PeerError("bad_name") for anything else."""
     parts = uri.split("/")
-    if len(uri) > MAX_DEVICE_ID or len(parts) != 7:
+    if len(uri) > MAX_DEVICE_ID or len(parts) != 7:  # NAME-04
         raise PeerError("bad_name", "not a device id")
     scheme, empty, realm, u, user, d, device = parts
-    if (scheme, empty, u, d) != ("cloister:", "", "u", "d"):
+    if (scheme, empty, u, d) != ("cloister:", "", "u", "d"):  # NAME-05
         raise PeerError("bad_name", "not a device id")
     return realm_name(realm), user_name(user), device_name(device)
 

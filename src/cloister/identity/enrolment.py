@@ -64,10 +64,10 @@ def enrolment_tag(token: Token, realm: str, user: str, identity_key: bytes, mani
 def check_tag(token: Token, realm: str, record: Enrol) -> None:
     """PeerError("bad_enrolment") unless who enrolled by `record` held the link of `token`."""
     manifest = Manifest.decode(record.manifest, realm)
-    if record.invite_id != token.id or record.tag is None:
+    if record.invite_id != token.id or record.tag is None:  # ENROL-01
         raise PeerError("bad_enrolment", "not enrolled with this link")
     made_of = (realm, manifest.user, manifest.identity_key.raw, record.manifest, record.requests_hash)
-    verify_mac(record.tag, token.peer_key(), "enrolment tag", *made_of, code="bad_enrolment")
+    verify_mac(record.tag, token.peer_key(), "enrolment tag", *made_of, code="bad_enrolment")  # ENROL-02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +160,10 @@ def check_register(data: bytes, realm: str, l1_hash: bytes, l2_hash: bytes, now:
     ts = fields.uint("ts")
     signature = fields.octets("signature", 64)
     fields.end()
-    if abs(now - ts) > MAX_SKEW_MS:
+    if abs(now - ts) > MAX_SKEW_MS:  # ENROL-03
         raise PeerError("clock_skew")
     items = ("register", *application._items(), ts)  # noqa: SLF001 - the same module
-    verify(application.manifest.identity_key, signature, _LABEL, l1_hash, l2_hash, *items)
+    verify(application.manifest.identity_key, signature, _LABEL, l1_hash, l2_hash, *items)  # ENROL-04
     return application
 
 
@@ -173,12 +173,12 @@ def _application(fields: Fields, realm: str) -> Application:
     requests = _requests(fields)
     invite = _invite(fields.any("invite"))
     mailbox = MailboxKey.decode(fields.octets("mailbox key", most=512))
-    manifest.check_first()
-    if manifest.user != user:
+    manifest.check_first()  # ENROL-05
+    if manifest.user != user:  # ENROL-06
         raise PeerError("bad_enrolment", "the manifest is another user's")
     row = manifest.rows[0]
     _check_requests(requests, row)
-    mailbox.check(row.device_id, _device_key(requests[0]))
+    mailbox.check(row.device_id, _device_key(requests[0]))  # ENROL-09
     return Application(
         realm=realm,
         manifest=manifest,
@@ -189,9 +189,9 @@ def _application(fields: Fields, realm: str) -> Application:
 
 
 def _check_requests(requests: Sequence[CertificateRequest], row: Row) -> None:
-    if any(request.subject != row.device_id for request in requests):
+    if any(request.subject != row.device_id for request in requests):  # ENROL-07
         raise PeerError("wrong_name", "a request names another device than the manifest")
-    if tuple(key_hash(request.spki) for request in requests) != row.hashes:
+    if tuple(key_hash(request.spki) for request in requests) != row.hashes:  # ENROL-08
         raise PeerError("bad_enrolment", "a request is for another key than the manifest's")
 
 
@@ -201,7 +201,7 @@ def _device_key(request: CertificateRequest) -> VerifyKey:
 
 def _requests(fields: Fields) -> list[CertificateRequest]:
     items = fields.array("requests", most=len(DEVICE_USAGES))
-    if len(items) not in (1, len(DEVICE_USAGES)):
+    if len(items) not in (1, len(DEVICE_USAGES)):  # ENROL-10
         raise PeerError("bad_enrolment", "a device asks for one certificate or for three")
     inner = Fields(items, "requests")
     ders = [inner.octets("request", most=MAX_CERTIFICATE) for _ in items]
@@ -238,6 +238,6 @@ def check_enrolled(application: Application, state: RealmState) -> DeviceRecord:
     manifest is the application's. PeerError: unknown_sender, bad_enrolment, revoked, expired.
     """
     user = state.user(application.manifest.user)
-    if user.enrolled != application.record(user.enrolled.leaves):
+    if user.enrolled != application.record(user.enrolled.leaves):  # ENROL-11
         raise PeerError("bad_enrolment", "the realm enrolled something else under this name")
     return state.device(application.device_id)

@@ -97,9 +97,9 @@ def parse_invite(text: str) -> Invite:
         raise PeerError("bad_invite", "it does not have the form cloister:join?relay=...&realm=...#...")
     host, port = _address(link[1])
     version, *parts = link[3].split(".")
-    if version != "1":
+    if version != "1":  # INVITE-01
         raise PeerError("bad_invite", "it is of another version")
-    if len(parts) not in (4, 6):
+    if len(parts) not in (4, 6):  # INVITE-02
         raise PeerError("bad_invite", "a part is missing; was it cut off?")
     token = _from_text(parts[2], ID_SIZE + SECRET_SIZE, "the token")
     return Invite(
@@ -116,7 +116,7 @@ def parse_invite(text: str) -> Invite:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if _HOST.fullmatch(host) is None or _PORT.fullmatch(port) is None or int(port) > 65535:
+    if _HOST.fullmatch(host) is None or _PORT.fullmatch(port) is None or int(port) > 65535:  # INVITE-03
         raise PeerError("bad_invite", "the relay's address is not HOST:PORT")
     return host, int(port)
 
@@ -142,6 +142,6 @@ def _from_text(text: str, size: int, what: str) -> bytes:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError as error:
         raise PeerError("bad_invite", f"{what} is damaged") from error
-    if len(data) != size or _to_text(data) != text:
+    if len(data) != size or _to_text(data) != text:  # INVITE-04
         raise PeerError("bad_invite", f"{what} is damaged")
     return data

@@ -124,7 +124,7 @@ class DeviceKeys:
     rsa_decrypt: RsaDecryptKey | None = None
 
     def __post_init__(self) -> None:
-        if (self.rsa_sign is None) != (self.rsa_decrypt is None):
+        if (self.rsa_sign is None) != (self.rsa_decrypt is None):  # KEY-01
             raise PeerError("bad_encoding", "a device has two RSA keys or none")
 
     @classmethod
@@ -179,6 +179,6 @@ class DeviceKeys:
 def _open(data: bytes, kind: str) -> Fields:
     fields = Fields.decode(data, kind)
     fields.kind(kind)
-    if fields.uint("version", 8) != 1:
+    if fields.uint("version", 8) != 1:  # KEY-02
         raise PeerError("unsupported", f"{kind} of a later version")
     return fields

@@ -79,9 +79,9 @@ class MailboxKey:
 
     def check(self, device_id: str, key: VerifyKey) -> None:
         """PeerError misrouted or bad_sig unless `key` signed it for this device."""
-        if self.device_id != device_id:
+        if self.device_id != device_id:  # MAIL-01
             raise PeerError("misrouted", "another device's mailbox key")
-        verify(key, self.signature, "mailbox key", self.device_id, self.public, self.ts)
+        verify(key, self.signature, "mailbox key", self.device_id, self.public, self.ts)  # MAIL-02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +129,10 @@ def open_item(
     )
     signature = fields.octets("signature", 64)
     fields.end()
-    if item.recipient != me:
+    if item.recipient != me:  # MAIL-05
         raise PeerError("misrouted", "an item for another device")
     content = (item.sender, item.recipient, item.kind, item.room, item.body)
-    verify(sender_key(item.sender), signature, "mailbox item", *content)
+    verify(sender_key(item.sender), signature, "mailbox item", *content)  # MAIL-06
     return item
 
 
@@ -141,7 +141,7 @@ def _info(recipient: str) -> bytes:
 
 
 def _decrypt(data: bytes, me: str, mailbox_keys: Sequence[DhKey]) -> bytes:
-    if len(data) not in BUCKETS:
+    if len(data) not in BUCKETS:  # MAIL-03
         raise PeerError("bad_encoding", "a mailbox item has a bucket's size")
     info = _HPKE.info(_info(me))
     for key in mailbox_keys:
@@ -157,6 +157,6 @@ def _decrypt(data: bytes, me: str, mailbox_keys: Sequence[DhKey]) -> bytes:
 def _unpad(padded: bytes) -> bytes:
     size = int.from_bytes(padded[:4], "big")
     inner, padding = padded[4 : 4 + size], padded[4 + size :]
-    if len(inner) != size or padding.strip(b"\0"):
+    if len(inner) != size or padding.strip(b"\0"):  # MAIL-04
         raise PeerError("bad_encoding", "a mailbox item's padding")
     return inner

@@ -102,7 +102,7 @@ class Manifest:
 
         PeerError: bad_encoding, bad_name, bad_manifest, bad_sig.
         """
-        if len(data) > MAX_SIZE:
+        if len(data) > MAX_SIZE:  # MAN-01
             raise PeerError("bad_manifest", "a manifest is at most 4 KiB")
         outer = Fields.decode(data, "manifest")
         body = outer.fields("body")
@@ -121,7 +121,7 @@ class Manifest:
         )
         body.end()
         manifest._check_rows(realm)
-        verify(identity_key, signature, "manifest", *manifest._body())
+        verify(identity_key, signature, "manifest", *manifest._body())  # MAN-02
         return manifest
 
     def _body(self) -> tuple[object, ...]:
@@ -130,14 +130,14 @@ class Manifest:
 
     def _check_rows(self, realm: str) -> None:
         ids = [row.device_id for row in self.rows]
-        if ids != sorted(set(ids)):
+        if ids != sorted(set(ids)):  # MAN-03
             raise PeerError("bad_manifest", "rows are sorted and name each device once")
-        if any(parse_device_id(device_id)[:2] != (realm, self.user) for device_id in ids):
+        if any(parse_device_id(device_id)[:2] != (realm, self.user) for device_id in ids):  # MAN-04
             raise PeerError("bad_manifest", "a row names another's device")
 
     def check_first(self) -> None:
         """PeerError("bad_manifest") unless this can be a user's first manifest."""
-        if self.version != 1 or self.prev_hash != FIRST_PREV or len(self.rows) != 1:
+        if self.version != 1 or self.prev_hash != FIRST_PREV or len(self.rows) != 1:  # MAN-07
             raise PeerError("bad_manifest", "a first manifest has version 1 and one device")
 
     def check_follows(self, newest: Manifest, earlier: Iterable[tuple[int, bytes]] = ()) -> None:
@@ -146,17 +146,17 @@ class Manifest:
         `earlier` are (version, hash) of older manifests of the same identity key: the pinned next key
         may build on any of them.
         """
-        if self.user != newest.user:
+        if self.user != newest.user:  # MAN-08
             raise PeerError("bad_manifest", "another user's manifest")
         before = [(newest.version, newest.hash)]
         if self.identity_key == newest.identity_key:
-            if self.next_key != newest.next_key:
+            if self.next_key != newest.next_key:  # MAN-09
                 raise PeerError("bad_manifest", "only the next key pins another next key")
         elif self.fingerprint == newest.next_key:
             before.extend(earlier)
         else:
-            raise PeerError("identity_changed", "a manifest signed by an unknown key")
-        if (self.version - 1, self.prev_hash) not in before:
+            raise PeerError("identity_changed", "a manifest signed by an unknown key")  # MAN-10
+        if (self.version - 1, self.prev_hash) not in before:  # MAN-11
             raise PeerError("bad_manifest", "it does not continue the last one")
 
 
@@ -186,8 +186,8 @@ def _row(fields: Fields) -> Row:
         rsa_encrypt=fields.octets_or_none("rsa encrypt", HASH_SIZE),
     )
     fields.end()
-    if (row.rsa_sign is None) != (row.rsa_encrypt is None):
+    if (row.rsa_sign is None) != (row.rsa_encrypt is None):  # MAN-05
         raise PeerError("bad_manifest", "a device has two RSA keys or none")
-    if row.rsa_sign is not None and row.rsa_sign == row.rsa_encrypt:
+    if row.rsa_sign is not None and row.rsa_sign == row.rsa_encrypt:  # MAN-06
         raise PeerError("bad_manifest", "one RSA key does not both sign and decrypt")
     return row

@@ -130,12 +130,12 @@ class RealmState:
         PeerError: bad_encoding, unsupported, bad_cert, wrong_authority, wrong_realm.
         """
         record = decode_record(payload)
-        if not isinstance(record, Genesis):
+        if not isinstance(record, Genesis):  # REALM-04
             raise PeerError("bad_chain", "a realm log begins with its genesis record")
-        if record.mode != MODE:
+        if record.mode != MODE:  # REALM-05
             raise PeerError("unsupported", "an authority mode that is not known here")
         authorities = Authorities(record.root, record.intermediate)
-        if authorities.realm != record.realm:
+        if authorities.realm != record.realm:  # REALM-06
             raise PeerError("wrong_realm", "the root certificate bears another realm's name")
         return cls(
             realm=record.realm,
@@ -167,7 +167,7 @@ class RealmState:
     def _judge(self, record: Record) -> RealmState:
         match record:
             case Genesis():
-                raise PeerError("bad_chain", "a realm begins once")
+                raise PeerError("bad_chain", "a realm begins once")  # REALM-07
             case Enrol():
                 return self._enrol(record)
             case NewManifest():
@@ -179,12 +179,12 @@ class RealmState:
 
     def _enrol(self, record: Enrol) -> RealmState:
         manifest = Manifest.decode(record.manifest, self.realm)
-        manifest.check_first()
+        manifest.check_first()  # REALM-08
         standing = self._users.get(manifest.user)
         if standing is not None:
-            if standing[-1].identity_key != manifest.identity_key:
+            if standing[-1].identity_key != manifest.identity_key:  # REALM-09
                 raise PeerError("identity_changed", "the name belongs to another key")
-            raise PeerError("conflict", "the user is enrolled already")
+            raise PeerError("conflict", "the user is enrolled already")  # REALM-10
         user = UserRecord(
             name=manifest.user,
             since=self.size,
@@ -200,10 +200,10 @@ class RealmState:
     def _manifest(self, record: NewManifest) -> RealmState:
         manifest = Manifest.decode(record.manifest, self.realm)
         old = self.user(manifest.user)
-        manifest.check_follows(old.manifest, old.earlier)
+        manifest.check_follows(old.manifest, old.earlier)  # REALM-11
         same_key = manifest.identity_key == old.identity_key
         recent = tuple(at for at in old.recent if at > self.time() - DAY_MS)
-        if same_key and len(recent) >= MANIFESTS_PER_DAY:
+        if same_key and len(recent) >= MANIFESTS_PER_DAY:  # REALM-12
             raise PeerError("quota", "20 manifests a day")
         user = replace(
             old,
@@ -221,15 +221,15 @@ class RealmState:
         user = self.user(name)
         device = self._certified(user, record.device_id, record.leaves)
         old = self._devices.get(record.device_id)
-        if old and old[-1].revoked:
+        if old and old[-1].revoked:  # REALM-13
             raise PeerError("revoked", "a revoked device gets no certificates")
-        if old and old[-1].spki_hashes == device.spki_hashes and old[-1].not_after >= device.not_after:
+        if old and old[-1].spki_hashes == device.spki_hashes and old[-1].not_after >= device.not_after:  # REALM-14
             raise PeerError("replay", "certificates that end no later than the ones they replace")
         return self._with([], [device])
 
     def _crl(self, record: NewCrl) -> RealmState:
         crl = self.authorities.verify_crl(record.crl)
-        if crl.number <= self._crl_number:
+        if crl.number <= self._crl_number:  # REALM-15
             raise PeerError("replay", "a revocation list that is not newer than the last")
         hit = [
             replace(versions[-1], since=self.size, revoked=True)
@@ -241,13 +241,13 @@ class RealmState:
     def _certified(self, user: UserRecord, device_id: str, leaves: tuple[bytes, ...]) -> DeviceRecord:
         """A device's new version: its leaves checked, and every key of theirs in the newest manifest."""
         row = user.manifest.row(device_id)
-        if row is None or len(row.hashes) != len(leaves):
+        if row is None or len(row.hashes) != len(leaves):  # REALM-16
             raise PeerError("not_in_manifest")
         verified = [
             self.authorities.verify(leaf, self.time(), device_id, usage, self._revoked)
             for leaf, usage in zip(leaves, DEVICE_USAGES, strict=False)
         ]
-        if tuple(leaf.spki_hash for leaf in verified) != row.hashes:
+        if tuple(leaf.spki_hash for leaf in verified) != row.hashes:  # REALM-17
             raise PeerError("not_in_manifest")
         return _device(self.size, user, row, verified)
 
@@ -285,13 +285,14 @@ class RealmState:
     def _within(self, at_size: int | None) -> int:
         if at_size is None:
             return self.size
-        if not 1 <= at_size <= self.size:
+        if not 1 <= at_size <= self.size:  # REALM-18
             raise PeerError("gap", "the realm log is not known at this size")
         return at_size
 
     def check_pins(self, relay_hash: bytes, root_hash: bytes) -> None:
         """PeerError("wrong_realm") unless relay identity key and root have these SPKI hashes (of a link)."""
-        if (identity_fingerprint(self.relay_key.raw), self.authorities.root_hash) != (relay_hash, root_hash):
+        pins = (identity_fingerprint(self.relay_key.raw), self.authorities.root_hash)
+        if pins != (relay_hash, root_hash):  # REALM-19
             raise PeerError("wrong_realm")
 
     def find(self, device_id: str, at_size: int | None = None) -> DeviceRecord:
@@ -304,11 +305,11 @@ class RealmState:
     def device(self, device_id: str, at_size: int | None = None) -> DeviceRecord:
         """The device if it counts at that size: PeerError unknown_sender, revoked, not_in_manifest, expired."""
         record = self.find(device_id, at_size)
-        if record.revoked:
+        if record.revoked:  # REALM-20
             raise PeerError("revoked", "the device is on the realm's revocation list")
-        if not record.in_manifest:
+        if not record.in_manifest:  # REALM-21
             raise PeerError("not_in_manifest")
-        if record.not_after < self.time(at_size):
+        if record.not_after < self.time(at_size):  # REALM-22
             raise PeerError("expired")
         return record
 

@@ -106,7 +106,7 @@ Record = Genesis | Enrol | NewManifest | NewCertificates | NewCrl
 
 
 def _genesis(fields: Fields) -> Genesis:
-    if fields.uint("version", 8) != _VERSION:
+    if fields.uint("version", 8) != _VERSION:  # REALM-03
         raise PeerError("unsupported", "a realm of a later version")
     return Genesis(
         realm=realm_name(fields.text("realm", _MAX_REALM)),
@@ -143,7 +143,7 @@ def _new_crl(fields: Fields) -> NewCrl:
 
 def _leaves(fields: Fields) -> tuple[bytes, ...]:
     items = fields.array("leaves", most=len(DEVICE_USAGES))
-    if len(items) not in (1, len(DEVICE_USAGES)):
+    if len(items) not in (1, len(DEVICE_USAGES)):  # REALM-01
         raise PeerError("bad_encoding", "a device has one certificate or three")
     inner = Fields(items, "leaves")
     return tuple([inner.octets("leaf", most=MAX_CERTIFICATE) for _ in items])
@@ -164,7 +164,7 @@ def decode_record(payload: bytes) -> Record:
         raise PeerError("bad_encoding", "a realm record is too large")
     fields = Fields.decode(payload, "realm record")
     reader = _READERS.get(fields.text("kind", 16))
-    if reader is None:
+    if reader is None:  # REALM-02
         raise PeerError("unsupported", "a realm record of an unknown kind")
     record = reader(fields)
     fields.end()

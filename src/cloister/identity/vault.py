@@ -93,8 +93,8 @@ def _read(data: bytes) -> tuple[_Header, bytes]:
         fields.end()
     except PeerError as error:
         raise PeerError("bad_vault", "not a vault") from error
-    if version != 1:
+    if version != 1:  # VAULT-01
         raise PeerError("bad_vault", "a vault of a later version")
-    if not _fits(n) or (r, p) != (_R, _P):
+    if not _fits(n) or (r, p) != (_R, _P):  # VAULT-02
         raise PeerError("bad_vault", "scrypt parameters outside their bounds")
     return _Header(salt=salt, n=n, nonce=nonce), ct

@@ -52,15 +52,15 @@ def from_words(text: str, size: int) -> bytes:
     """The `size` bytes that `text` spells; PeerError("bad_recovery_code") that names the first wrong word."""
     words = text.lower().split()
     count = 8 * size // _BITS + 1
-    if len(words) != count:
+    if len(words) != count:  # WORD-01
         raise PeerError("bad_recovery_code", f"{count} words are needed, {len(words)} were given")
     value = 0
     for place, word in enumerate(words, 1):
-        if word not in _VALUES:
+        if word not in _VALUES:  # WORD-02
             raise PeerError("bad_recovery_code", f"word {place} is not in the list")
         value = value << _BITS | _VALUES[word]
     spare = _BITS * count - 8 * size
     data = (value >> spare).to_bytes(size, "big")
-    if value & 2**spare - 1 != _checksum(data, spare):
+    if value & 2**spare - 1 != _checksum(data, spare):  # WORD-03
         raise PeerError("bad_recovery_code", "the words do not fit together")
     return data

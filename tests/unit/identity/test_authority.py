@@ -1,8 +1,13 @@
-"""The embedded authority: issuing, renewing, revoking, and its state as bytes."""
+"""The embedded authority: issuing, renewing, revoking, and its state as bytes.
+
+Checks: AUTH-01, AUTH-02, AUTH-03, AUTH-04, AUTH-05.
+"""
 
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from cloister.codec.cbor import decode, encode
 from cloister.errors import PeerError, UsageError
@@ -10,6 +15,7 @@ from cloister.identity.authority import Authority
 from cloister.identity.certificate import Usage, build_request, build_requests
 from cloister.identity.credential import device_id, relay_id
 from cloister.primitives.signature import SigningKey
+from support import forge
 from support.people import DAY, NOW, device_keys, seeded
 
 REALM = "home.example"
@@ -153,3 +159,39 @@ def test_a_damaged_state_is_refused() -> None:
         with pytest.raises(PeerError) as caught:
             Authority.decode(encode(value))
         assert caught.value.code == code
+
+
+def without_key_usage(authority: Authority) -> bytes:
+    key = forge.p256(authority._intermediate_key)
+    public = ed25519.Ed25519PublicKey.from_public_bytes(KEYS.device.public.raw)
+    extensions = forge.leaf_extensions(public, key.public_key(), PHONE)
+    issuer = x509.load_der_x509_certificate(authority.authorities.intermediate).subject
+    return forge.certificate(key, issuer, public, NOW, extensions=[*extensions[:1], *extensions[2:]])
+
+
+def test_a_leaf_is_verified_by_the_name_and_usage_that_it_bears() -> None:
+    authority = fresh()
+    leaves = authority.issue(REQUESTS, PHONE, NOW, seeded(1))
+    assert [authority.verify(leaf, NOW).usage.value for leaf in leaves] == ["device", "sign", "encrypt"]
+    relay = authority.issue_relay(SigningKey.generate("ed25519", seeded("relay")), NOW, seeded(2))
+    assert authority.verify(relay, NOW).subject == relay_id(REALM)
+
+
+def test_a_leaf_that_does_not_hold_is_refused_with_its_code() -> None:
+    authority = fresh()
+    leaf = authority.issue(REQUESTS[:1], PHONE, NOW, seeded(1))[0]
+    foreign = Authority.create(REALM, NOW, seeded("x")).issue(REQUESTS[:1], PHONE, NOW, seeded(1))[0]
+    for der, at, code in [
+        (leaf, NOW + 91 * DAY, "expired"),
+        (foreign, NOW, "wrong_authority"),
+        (b"nothing", NOW, "bad_cert"),
+        (authority.authorities.root, NOW, "bad_cert"),
+        (without_key_usage(authority), NOW, "wrong_usage"),
+    ]:
+        with pytest.raises(PeerError) as caught:
+            authority.verify(der, at)
+        assert caught.value.code == code
+    authority.revoke(PHONE, NOW)
+    with pytest.raises(PeerError) as caught:
+        authority.verify(leaf, NOW)
+    assert caught.value.code == "revoked"

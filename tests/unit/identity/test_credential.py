@@ -1,4 +1,7 @@
-"""Names of realms, users and devices."""
+"""Names of realms, users and devices.
+
+Checks: NAME-01, NAME-02, NAME-03, NAME-04, NAME-05.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Invite links: they read back, and every other text is refused with a reason."""
+"""Invite links: they read back, and every other text is refused with a reason.
+
+Checks: INVITE-01, INVITE-02, INVITE-03, INVITE-04.
+"""
 
 from __future__ import annotations
 

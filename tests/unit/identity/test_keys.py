@@ -1,4 +1,7 @@
-"""Keys of users and devices, and the recovery code."""
+"""Keys of users and devices, and the recovery code.
+
+Checks: KEY-01, KEY-02.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Mailbox items and the statement of a mailbox key."""
+"""Mailbox items and the statement of a mailbox key.
+
+Checks: MAIL-01, MAIL-02, MAIL-03, MAIL-04, MAIL-05, MAIL-06.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Manifests: form, signature, and what may follow what."""
+"""Manifests: form, signature, and what may follow what.
+
+Checks: MAN-01, MAN-02, MAN-03, MAN-04, MAN-05, MAN-06, MAN-07, MAN-08, MAN-09, MAN-10, MAN-11.
+"""
 
 from __future__ import annotations
 

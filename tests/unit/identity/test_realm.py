@@ -1,4 +1,7 @@
-"""The fold of the realm log: what it answers, at which size."""
+"""The fold of the realm log: what it answers, at which size.
+
+Checks: REALM-18, REALM-19, REALM-20, REALM-21, REALM-22.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Realm log records: they read back, and nothing else reads."""
+"""Realm log records: they read back, and nothing else reads.
+
+Checks: REALM-01, REALM-02, REALM-03.
+"""
 
 from __future__ import annotations
 

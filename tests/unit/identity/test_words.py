@@ -1,4 +1,7 @@
-"""The word list's rule and what it promises."""
+"""The word list's rule and what it promises.
+
+Checks: WORD-01, WORD-02, WORD-03.
+"""
 
 from __future__ import annotations
 
