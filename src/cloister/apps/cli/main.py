@@ -18,9 +18,9 @@ from collections.abc import Sequence
 import click
 
 from cloister.apps.cli.exits import Exit
+from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Commands, Entry
 from cloister.apps.cli.output import ReaderGoneError, Settings
-from cloister.errors import CloisterError, InternalError, UnavailableError, UsageError
 
 _PLACE = "cloister.apps.cli"
 _START, _MESSAGES, _REALM, _MISC = "Start here", "Messages and rooms", "Run a realm", "More"
@@ -76,37 +76,6 @@ def run(arguments: Sequence[str]) -> int:
         error = as_cloister_error(raised)
         settings.screen.error(error, error.info.exit_code)
         return error.info.exit_code
-
-
-def as_cloister_error(raised: BaseException) -> CloisterError:
-    """The product's error for anything that a command may raise; its cause is kept for -v."""
-    if isinstance(raised, BaseExceptionGroup):
-        return as_cloister_error(_first_cause(raised))
-    if isinstance(raised, CloisterError):
-        return raised
-    error: CloisterError
-    if isinstance(raised, click.UsageError):
-        error = UsageError("usage", _usage_detail(raised))
-    elif isinstance(raised, click.ClickException):
-        error = UsageError("usage", raised.format_message())
-    elif isinstance(raised, OSError):
-        error = UnavailableError("disk", ": ".join(filter(None, (str(raised.filename or ""), raised.strerror))))
-    else:
-        error = InternalError("internal", type(raised).__name__)
-    error.__cause__ = raised
-    return error
-
-
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group of tasks that is ours, else the first one."""
-    ours = group.subgroup(CloisterError) or group
-    first = ours.exceptions[0]
-    return _first_cause(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _usage_detail(error: click.UsageError) -> str:
-    detail = error.format_message().rstrip(".")
-    return f"{detail} ({error.ctx.command_path} --help)" if error.ctx else detail
 
 
 def _forget_output() -> None:

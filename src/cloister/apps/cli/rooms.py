@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloister.apps.cli.frame import Command, Commands, settings_of
-from cloister.apps.cli.session import with_client
+from cloister.apps.cli.session import patiently, with_client
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
@@ -36,7 +36,7 @@ def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
     """
 
     async def work(client: Client) -> RoomInfo:
-        return await client.create_room(name.removeprefix("#"), suite=suite, members=names(members))
+        return await patiently(lambda: client.create_room(name.removeprefix("#"), suite=suite, members=names(members)))
 
     made = with_client(settings_of(ctx), work)
     _show(settings_of(ctx).screen, made)
@@ -85,7 +85,8 @@ def add(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
     """Take users into a room; they read what is written from then on."""
 
     async def work(client: Client) -> RoomInfo:
-        return await client.add((await client.room(name)).id, plain(user))
+        found = await client.room(name)
+        return await patiently(lambda: client.add(found.id, plain(user)))
 
     _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloister.apps.cli.output import Settings
 from cloister.apps.cli.prompt import ask_password, given_password
-from cloister.errors import UsageError
+from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
     from cloister.client.client import Client
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 3.0
+"""Seconds that the realm log gets to come before a name counts as unknown."""
+_POLL: Final = 0.05
 
 
 def profile_name(settings: Settings) -> str:
@@ -53,6 +57,19 @@ async def opened(settings: Settings) -> AsyncIterator[Client]:
                 Client.open(name, password=ask_password(f"Password of profile {name}"))
             )
         yield client
+
+
+async def patiently(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `work` gives, tried again while it says `no_user` and the realm log may still be on its way."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _PATIENCE
+    while True:
+        try:
+            return await work()
+        except CloisterError as error:
+            if error.code != "no_user" or loop.time() > end:
+                raise
+        await asyncio.sleep(_POLL)
 
 
 def with_client(settings: Settings, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

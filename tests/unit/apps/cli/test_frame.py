@@ -36,6 +36,7 @@ def test_help_imports_no_command() -> None:
         "cloister.apps",
         "cloister.apps.cli",
         "cloister.apps.cli.exits",
+        "cloister.apps.cli.failures",
         "cloister.apps.cli.frame",
         "cloister.apps.cli.main",
         "cloister.apps.cli.output",

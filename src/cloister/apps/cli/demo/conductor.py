@@ -3,7 +3,7 @@
 Source: docs/demo.md, document 000 of the project's origin. Steps, each of which every member must reach before the
 next begins (the stages of `STAGES`, used in errors: "bob was killed before it was agreed on the key"):
 
-    enrolled            by a link of its own, read from standard input
+    enrolled            by an invite link, read from standard input
     agreed on the key   one member makes the room with all others; suite `nonces`
     told all messages   every member sends each of its texts, every member receives all
     asked               what it saw, with the verified head of the room's log
@@ -104,7 +104,7 @@ class Conductor:
         self._plan = plan
         self._watch = watch
         self._relay: asyncio.subprocess.Process | None = None
-        self._links: list[str] = []
+        self._link = ""
         self._members: list[Member] = []
         self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._texts = {name: plan.texts_of(name) for name in plan.members}
@@ -129,7 +129,7 @@ class Conductor:
 
     @asynccontextmanager
     async def relay(self) -> AsyncIterator[None]:
-        """A relay that runs and has made a link for each member, while the context lasts."""
+        """A relay that runs and has made a link for the members, while the context lasts."""
         log = self._plan.folder / "relay.log"
         place = ["--folder", str(self.folder)]
         port = str(_free_port())
@@ -138,9 +138,9 @@ class Conductor:
             self._relay = process
             await self._relay_answers(process, place, log)
             self._happened("relay", f"running on port {port}", "stage", process.pid)
-            command = [*CLOISTER, "relay", "invite", "create", *place, "--uses", "1", "--json"]
-            for _ in self._plan.members:
-                self._links.append(json.loads(await output_of(command, log))["link"])
+            uses = str(len(self._plan.members))
+            made = await output_of([*CLOISTER, "relay", "invite", "create", *place, "--uses", uses, "--json"], log)
+            self._link = json.loads(made)["link"]
             yield
 
     async def _relay_answers(self, process: asyncio.subprocess.Process, place: list[str], log: Path) -> None:
@@ -156,10 +156,10 @@ class Conductor:
 
     async def gather(self, stack: AsyncExitStack) -> None:
         """Start the members and see them enrolled."""
-        for name, link in zip(self._plan.members, self._links, strict=True):
+        for name in self._plan.members:
             spec = {
                 "home": str(self._plan.folder),
-                "link": link,
+                "link": self._link,
                 "user": name,
                 "password": self._passwords[name],
                 "members": [other for other in self._plan.members if other != name],

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloister.apps.cli.chat import lines
+from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Command
-from cloister.errors import CloisterError
+from cloister.apps.cli.session import patiently
 
 if TYPE_CHECKING:
     from cloister.client.api import Event
@@ -60,7 +61,8 @@ async def _member(secrets_to: int) -> None:
         async with Client.open(profile, password=password) as client:
             await _take_part(client, spec, told)
         secrets = [*secrets_of(profile, password), ("recovery words", " ".join(made.words).encode())]
-    except CloisterError as error:
+    except Exception as raised:  # told to the conductor, and then raised as everywhere
+        error = as_cloister_error(raised)
         tell("failed", code=error.code, detail=error.detail)
         raise
     with os.fdopen(secrets_to, "w") as pipe:
@@ -99,7 +101,10 @@ class Part:
         """One step: make the room, send texts, or tell what was seen."""
         match step["do"]:
             case "create":
-                await self._client.create_room(self._spec["title"], suite=step["suite"], members=self._spec["members"])
+                members = self._spec["members"]
+                await patiently(
+                    lambda: self._client.create_room(self._spec["title"], suite=step["suite"], members=members)
+                )
             case "send":
                 room = await self._client.room(self._spec["title"])
                 await self._client.send(room.id, step["text"])
