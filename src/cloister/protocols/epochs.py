@@ -313,7 +313,7 @@ def check_epoch_known(epoch: Epoch | None) -> None:
 
 @check("REC-08")
 def check_not_silenced(sender: DeviceId, out: frozenset[DeviceId]) -> None:
-    """PeerError("not_allowed") for what a device sends after the order that puts it out."""
+    """PeerError("not_allowed") for an order by a device that an earlier order puts out."""
     if sender in out:
         raise PeerError("not_allowed", "an order stands against its sender", check="REC-08")
 

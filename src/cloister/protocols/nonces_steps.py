@@ -73,8 +73,8 @@ class Confirm:
     signature: bytes = b""
 
     def body(self) -> tuple[object, ...]:
-        """What is signed after th, the MAC apart."""
-        return self.sender, self.answers
+        """What is signed after th: the MAC too, or a member could break another's MAC and have it blamed."""
+        return self.sender, self.answers, self.mac
 
 
 Message = Hello | Shares | Confirm
@@ -83,8 +83,7 @@ KINDS: Final[dict[type[Message], str]] = {Hello: "hello", Shares: "shares", Conf
 
 def encode(message: Message) -> bytes:
     """The bytes that are sealed into the run's log."""
-    proof = [message.mac] if isinstance(message, Confirm) else []
-    return enc(KINDS[type(message)], *message.body(), *proof, message.signature)
+    return enc(KINDS[type(message)], *message.body(), message.signature)
 
 
 def decode(data: bytes) -> Message:

@@ -139,7 +139,8 @@ def _take_record(turn: Turn, envelope: Envelope) -> None:
         take_order(turn, opened.content, opened.sender, opened.epoch)
         progress(turn)
         return
-    epochs.check_not_silenced(opened.sender, epochs.silenced(turn.draft))
+    # Decided: an order does not silence its subject's messages. What the relay has accepted and signed is shown to
+    # everybody (promise 2), the subject's own client too; the commit that carries the order out ends its writing.
     turn.draft.emit(
         Deliver(
             sender=opened.sender,
