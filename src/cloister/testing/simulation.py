@@ -19,16 +19,23 @@ Invariants: the same seed gives the same schedule, faults and verdict (RSA's own
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import random
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from cloister.client.suites import SUITES
 from cloister.engine import values
 from cloister.errors import CloisterError
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
+from cloister.relay.store.interface import EntryRow
 from cloister.testing import clock
 from cloister.testing.history_checker import FOREVER, History, check
 from cloister.testing.ledger import Ledger
@@ -41,6 +48,7 @@ from cloister.testing.store import Crashed
 NAMES: Final = ("alice", "bob", "carol", "dave", "erin", "frank")
 CHAOS: Final = 90.0
 """Virtual seconds in which faults happen."""
+"""The detail of the alarm with which a removed member's late text is refused."""
 REST: Final = 2 * 3600.0
 """Virtual seconds in which everything must have come to rest after the last fault."""
 
@@ -74,6 +82,10 @@ class Plan:
         )
 
 
+CALM_PLAN: Final = Plan(3, 2, CALM, 0, 0, 0, 0, "none")
+"""Three members, and nothing happens to them."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of a seed: `findings` is empty when every promise was kept."""
@@ -87,6 +99,19 @@ class Outcome:
     breaks: int = 0
     seals: int = 0
     virtual: float = 0.0
+
+    def add(self, other: Outcome) -> None:
+        """Count another seed's figures in."""
+        for name in ("shown", "acked", "crashes", "breaks", "seals", "virtual"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def sums(self) -> str:
+        """The figures, for a person."""
+        return (
+            f"{self.acked} acknowledged, {self.shown} shown, {self.seals} sealed, {self.crashes} crashes, "
+            f"{self.breaks} breaks, {self.virtual / 3600:.1f} virtual hours"
+        )
 
     @property
     def repeat(self) -> str:
@@ -143,9 +168,9 @@ class Simulation:
                 text = event.message.text
                 self.history.shown(name, event.message.room, text, text, seq=event.message.seq)
             case values.SendChanged() if event.sent.state is values.SendState.SENT:
-                text = self.texts.get(event.sent.id)
-                if text is not None:
-                    self.history.acked(name, event.sent.room, text, seq=event.sent.seq)
+                known = self.texts.get(event.sent.id)
+                if known is not None:
+                    self.history.acked(name, event.sent.room, known, seq=event.sent.seq)
             case values.RoomChanged():
                 members = frozenset(member.user for member in event.room.members)
                 self.rosters.setdefault(event.room.epoch, members)
@@ -310,22 +335,19 @@ class Simulation:
         outcome.breaks = self.network.breaks
         outcome.seals = self.ledger.seals
 
-    def _members(self) -> None:
-        """Who must show what: the entries of the epochs in whose roster one stands."""
+    def _rows(self) -> list[EntryRow]:
         room = bytes.fromhex(self.room)
         last = self.relay.store.last(room)
-        starts = [
-            row.seq
-            for row in self.relay.store.entries(room, 0, 0 if last is None else last.seq)
-            if row.kind in ("create", "commit")
-        ]
-        epochs = sorted(self.rosters)
+        return list(self.relay.store.entries(room, 0, 0 if last is None else last.seq))
+
+    def _members(self) -> None:
+        """Who must show what: the entries of the epochs in whose roster one stands."""
+        starts = [row.seq for row in self._rows() if row.kind in ("create", "commit")]
         for name in self.devices:
-            inside = [epoch for epoch in epochs if name in self.rosters[epoch] and epoch <= len(starts)]
-            for epoch in inside:
-                begin = starts[epoch - 1] if epoch else 0
-                until = starts[epoch] if epoch < len(starts) else FOREVER
-                self.history.member(name, self.room, begin, until)
+            for epoch in sorted(self.rosters):
+                if name in self.rosters[epoch] and 0 < epoch <= len(starts):
+                    until = starts[epoch] if epoch < len(starts) else FOREVER
+                    self.history.member(name, self.room, starts[epoch - 1], until)
 
 
 def rsa_pairs(count: int) -> RsaPairs:
@@ -339,6 +361,50 @@ def realm_of(pairs: RsaPairs) -> SmallRealm:
     return SmallRealm(NAMES, random.Random("realm").randbytes, pairs)  # noqa: S311 - keys of a simulation
 
 
-def simulate(seeds: Sequence[int], realm: SmallRealm) -> list[Outcome]:
+def simulate(seeds: Iterable[int], realm: SmallRealm) -> Iterator[Outcome]:
     """One outcome for each seed."""
-    return [Simulation(seed, realm).run() for seed in seeds]
+    return (Simulation(seed, realm).run() for seed in seeds)
+
+
+@cache
+def _own_realm() -> SmallRealm:
+    """The realm of this worker process: it makes the RSA keys that it needs, once."""
+    return realm_of(rsa_pairs(len(NAMES)))
+
+
+def _work(seeds: Sequence[int]) -> list[Outcome]:
+    """What a worker process does with some seeds."""
+    return list(simulate(seeds, _own_realm()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`make sim`: run seeds on all processors, print progress, and a line to repeat each that failed."""
+    parser = argparse.ArgumentParser(prog="make sim", description="the whole path under faults, seed by seed")
+    parser.add_argument("--seeds", default="0-999", help="one seed, or the first and the last of many")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    size = max(1, min(25, len(seeds) // options.jobs))
+    chunks = [seeds[at : at + size] for at in range(0, len(seeds), size)]
+    begun, done, failed, total = time.monotonic(), 0, 0, Outcome(-1, CALM_PLAN)
+    with ProcessPoolExecutor(options.jobs) as workers:
+        for outcomes in workers.map(_work, chunks):
+            done += len(outcomes)
+            for outcome in outcomes:
+                failed += bool(outcome.findings)
+                total.add(outcome)
+                _say(*(f"seed {outcome.seed}: {finding}" for finding in outcome.findings))
+                if outcome.findings:
+                    _say(f"  again with: {outcome.repeat}")
+            _say(f"{done} of {len(seeds)} seeds, {failed} failed, {time.monotonic() - begun:.0f} s: {total.sums}")
+    return 1 if failed else 0
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)  # noqa: T201 - a command's output
+
+
+if __name__ == "__main__":
+    sys.exit(main())
