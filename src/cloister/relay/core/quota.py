@@ -107,9 +107,5 @@ class Cache(Generic[Key, Value]):
             else:
                 self._values.move_to_end(key)
 
-    def drop(self, key: Key) -> None:
-        """Forget a value."""
-        self._values.pop(key, None)
-
     def __len__(self) -> int:
         return len(self._values)
