@@ -106,34 +106,46 @@ def agreement(room: api.RoomInfo) -> str:
 
 
 class Milestones:
-    """Turns the states of one room into lines, each said once."""
+    """Turns the states of one room into lines, each said once.
 
-    __slots__ = ("_epoch", "_last", "_ready")
+    An agreement has several rounds, and the count of members who have answered begins anew with each; only counts
+    that are not below what was said before are told, so that the lines go forwards.
+    """
+
+    __slots__ = ("_done", "_epoch", "_last", "_ready")
 
     def __init__(self) -> None:
         self._last = ""
         self._ready = False
         self._epoch = -1
+        self._done = 0
 
     def lines(self, room: api.RoomInfo, what: str = "") -> list[str]:
         """What is new about the room; `what` is the client's own words for it."""
-        ready = room.state == "ready"
-        if room.state == "pending":
-            lines = [agreement(room)]
-        elif ready and not self._ready:
-            lines = [_agreed(room), "Begin chatting!"]
-        elif ready:
-            lines = [safe_text(what)] if what else []
-            lines += [_agreed(room)] if room.epoch != self._epoch else []
-        else:
-            lines = [safe_text(what) if what else f"the room is {room.state}"]
-        self._ready = ready
+        lines = self._new(room, what)
+        self._ready = room.state == "ready"
         self._epoch = room.epoch
         said = "\n".join(lines)
         if said == self._last:
             return []
-        self._last = said
+        self._last = said or self._last
         return lines
+
+    def _new(self, room: api.RoomInfo, what: str) -> list[str]:
+        if room.state == "pending":
+            done = len(room.members) - len(room.missing)
+            if done < self._done:
+                return []
+            self._done = done
+            return [agreement(room)]
+        self._done = 0
+        if room.state != "ready":
+            return [safe_text(what) if what else f"the room is {room.state}"]
+        if not self._ready:
+            return [_agreed(room), "Begin chatting!"]
+        if room.epoch != self._epoch:
+            return [safe_text(what), _agreed(room)] if what else [_agreed(room)]
+        return []
 
 
 def _agreed(room: api.RoomInfo) -> str:

@@ -76,8 +76,9 @@ async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> 
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         conductor = Conductor(plan, watch)
+        await conductor.start_members(stack)
         await stack.enter_async_context(conductor.relay())
-        await conductor.gather(stack)
+        await conductor.enrol()
         await conductor.agree()
         await conductor.talk()
         told = await conductor.ask()
@@ -154,23 +155,28 @@ class Conductor:
 
     # --- the members ---
 
-    async def gather(self, stack: AsyncExitStack) -> None:
-        """Start the members and see them enrolled."""
+    async def start_members(self, stack: AsyncExitStack) -> None:
+        """Start the members' processes, which make themselves ready while the relay is made."""
         for name in self._plan.members:
-            spec = {
-                "home": str(self._plan.folder),
-                "link": self._link,
-                "user": name,
-                "password": self._passwords[name],
-                "members": [other for other in self._plan.members if other != name],
-                "title": self._plan.title,
-            }
-            member = await stack.enter_async_context(Member.started(spec, self._plan.folder / f"{name}.log"))
+            member = await stack.enter_async_context(Member.started(name, self._plan.folder / f"{name}.log"))
             self._members.append(member)
             self._queues[name] = asyncio.Queue()
             task = asyncio.create_task(self._read(member))
             stack.callback(task.cancel)
-            self._happened(name, "starting", "stage", member.pid)
+            self._happened(name, "started", "stage", member.pid)
+
+    async def enrol(self) -> None:
+        """Tell the members who they are, and see them enrolled."""
+        for member in self._members:
+            spec = {
+                "home": str(self._plan.folder),
+                "link": self._link,
+                "user": member.name,
+                "password": self._passwords[member.name],
+                "members": [other for other in self._plan.members if other != member.name],
+                "title": self._plan.title,
+            }
+            await member.tell(spec)
         await self._all_reach(0, lambda event: event["what"] == "enrolled")
 
     async def _read(self, member: Member) -> None:

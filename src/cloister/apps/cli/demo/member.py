@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cloister.client.client import Client
 
 Tell = Callable[..., None]
+
+VAULT_COST: Final = 2**15
+"""scrypt's N for the demo's vaults, the least that is allowed: their passwords are random and live for seconds."""
 
 
 @click.command("demo-member", cls=Command, hidden=True)
@@ -48,6 +51,8 @@ def tell(what: str, **fields: Any) -> None:
 
 
 async def _member(secrets_to: int) -> None:
+    # imported before the first line comes: the relay is being made meanwhile
+    from cloister.client import opening  # noqa: F401
     from cloister.client.client import Client
     from cloister.client.inventory import secrets_of
     from cloister.client.setup import enrol
@@ -56,7 +61,7 @@ async def _member(secrets_to: int) -> None:
     spec = json.loads(await anext(told))
     profile, password = Path(spec["home"]) / spec["user"], spec["password"]
     try:
-        made = await enrol(profile, spec["link"], user=spec["user"], password=password)
+        made = await enrol(profile, spec["link"], user=spec["user"], password=password, cost=VAULT_COST)
         tell("enrolled", device=made.device)
         async with Client.open(profile, password=password) as client:
             await _take_part(client, spec, told)

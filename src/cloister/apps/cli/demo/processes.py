@@ -96,8 +96,8 @@ class Member:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, spec: dict[str, Any], log: Path) -> AsyncIterator[Member]:
-        """A member's process with its instructions, while the context lasts."""
+    async def started(cls, name: str, log: Path) -> AsyncIterator[Member]:
+        """A member's process, while the context lasts."""
         read, write = os.pipe()
         try:
             with log.open("ab") as errors:
@@ -107,10 +107,8 @@ class Member:
                 )  # fmt: skip
         finally:
             os.close(write)
-        member = cls(spec["user"], process, read, log)
         try:
-            await member.tell(spec)
-            yield member
+            yield cls(name, process, read, log)
         finally:
             await end(process)
             os.close(read)

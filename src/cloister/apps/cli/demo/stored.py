@@ -41,7 +41,6 @@ class Stored:
 def stored(database: Path) -> Stored:
     """What stands in the relay's database now."""
     with closing(read_only(database)) as connection:
-        rooms = {log for (log,) in connection.execute("SELECT DISTINCT log FROM epochs")}
         runs = {log for (log,) in connection.execute("SELECT run FROM runs")}
         logs: dict[str, tuple[int, int]] = {}
         rows: list[Row] = []
@@ -52,7 +51,7 @@ def stored(database: Path) -> Stored:
         count = 0
         for log, kind, payload in connection.execute(query):
             count += 1
-            name = _name(log, rooms, runs)
+            name = _name(log, runs)
             entries, size = logs.get(name, (0, 0))
             logs[name] = (entries + 1, size + len(payload))
             if log != REALM_LOG:
@@ -61,9 +60,7 @@ def stored(database: Path) -> Stored:
     return Stored(entries=count, bytes=sum(path.stat().st_size for path in files), logs=logs, rows=tuple(rows))
 
 
-def _name(log: bytes, rooms: set[bytes], runs: set[bytes]) -> str:
+def _name(log: bytes, runs: set[bytes]) -> str:
     if log == REALM_LOG:
         return "realm log"
-    if log in runs and log not in rooms:
-        return f"run {log.hex()[:8]}"
-    return f"room {log.hex()[:8]}"
+    return f"{'run' if log in runs else 'room'} {log.hex()[:8]}"
