@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
+from cloister.errors import CloisterError
 from cloister.primitives import Rng
 from cloister.protocols import nonces_steps as steps
 from cloister.protocols import run as runs
 from cloister.protocols.agreement import AGREED, RUN, Run
-from cloister.protocols.context import Party, party_of
-from cloister.protocols.interface import Envelope, Session
+from cloister.protocols.context import Context, Party, party_of
+from cloister.protocols.epochs import EPOCH, Epoch, seal_entry
+from cloister.protocols.interface import Add, Channel, ChannelKind, EntryKind, Envelope, Session
 from cloister.protocols.nonces import Nonces
 from cloister.protocols.record import Schedule
-from support.suite_net import Net, Node, assembly, keys_of, seeded
+from cloister.protocols.rounds import RoundsSession
+from cloister.protocols.run import Order, Proposal, RunChange
+from support.suite_net import MAILBOX, MINUTE, NOW, POLICY, ROOM, Net, Node, assembly, keys_of, seeded, users
 
 SUITE = Nonces()
 KINDS = ("hello", "shares", "confirm")
@@ -101,3 +105,103 @@ def _sort(entries: list[Envelope], run: Run, found: dict[tuple[int, str], Envelo
         plain = runs.unseal("nonces", run.proposal.secret, run.id, entry.entry_id, entry.payload)
         message = steps.decode(plain)
         found[message.sender, steps.KINDS[type(message)]] = entry
+
+
+# --- a room that stands, and what its members may propose, order and commit ----------------------------------
+
+
+@dataclass
+class Standing:
+    """A room of n members in epoch 1, and one victim that every test takes anew from its items."""
+
+    net: Net
+    nodes: list[Node]
+    epoch: Epoch
+    victim: int
+
+    def session(self) -> Session:
+        """The victim, in the standing epoch."""
+        node = self.nodes[self.victim]
+        return SUITE.restore(node.me, node.items)
+
+    def context(self, **changes: object) -> Context:
+        """The context of a rekey that member 0 may propose."""
+        context = Context(
+            suite="nonces",
+            variant="fs=1",
+            room=ROOM,
+            epoch=self.epoch.number + 1,
+            run_id=bytes([7]) * 16,
+            prev_th=self.epoch.th,
+            proposer=self.nodes[0].name,
+            deadline=NOW + 24 * 60 * MINUTE,
+            log_size=self.net.directory.size,
+            roster=self.epoch.roster,
+            policy=POLICY,
+        )
+        return replace(context, **changes)  # type: ignore[arg-type]
+
+    def order(self, author: int, removed: tuple[str, ...], *, by: int | None = None, **changes: object) -> Order:
+        """An order of removal by a member (signed by it, or by another)."""
+        key = keys_of(author if by is None else by).rsa_sign
+        assert key is not None
+        order = Order(
+            suite="nonces",
+            room=ROOM,
+            epoch=self.epoch.number,
+            th=self.epoch.th,
+            author=self.nodes[author].name,
+            removed=tuple(sorted(removed)),
+            log_size=self.net.directory.size,
+        )
+        return replace(order, **changes).signed(key)  # type: ignore[arg-type]
+
+    def propose(
+        self, context: Context, change: RunChange | None = None, *, by: int = 0, sender: str | None = None
+    ) -> Envelope:
+        """M0 with these fields, signed by member `by`, from its mailbox."""
+        key = keys_of(by).rsa_sign
+        assert key is not None
+        proposal = Proposal(context=context, change=change or RunChange(), secret=bytes(32))
+        try:
+            ctx = party_of(context, self.net.directory).ctx
+        except CloisterError:
+            ctx = bytes(32)
+        return Envelope(
+            channel=MAILBOX,
+            kind="propose",
+            payload=proposal.signed(ctx, key).encode(),
+            sender=context.proposer if sender is None else sender,
+        )
+
+    def record(self, sender: int, content: bytes, *, kind: str = EntryKind.APPLICATION) -> Envelope:
+        """The next record of a member, as the room's log would bring it."""
+        node = self.nodes[sender]
+        session = SUITE.restore(node.me, node.items)
+        assert isinstance(session, RoundsSession)
+        turn = session._turn(session._draft(), NOW, seeded((sender, content)))
+        entry_id = turn.rng(16)
+        payload = seal_entry(turn, self.epoch, content, kind=kind, entry_id=entry_id, head=None)
+        return Envelope(
+            channel=Channel(ChannelKind.ROOM, ROOM),
+            kind=kind,
+            payload=payload,
+            entry_id=entry_id,
+            seq=2,
+            token_hash=self.epoch.token_hash,
+        )
+
+
+@cache
+def standing(n: int = 3, victim: int = 1) -> Standing:
+    """A room of n in epoch 1; two more people of the realm, `x` with the pool's keys 3 and `y` without RSA keys."""
+    net = Net(seed="standing")
+    nodes = [net.node(SUITE, user, index) for index, user in enumerate(users(n))]
+    net.directory.enrol("x", 3)
+    net.directory.enrol("y", 3, rsa=False)
+    nodes[0].create(ROOM, POLICY)
+    nodes[0].change(*(Add(node.name) for node in nodes[1:]))
+    net.settle()
+    items = nodes[0].items
+    (epoch,) = [EPOCH.decode(value) for key, value in items.items() if key.startswith(b"epoch/")]
+    return Standing(net, nodes, epoch, victim)
