@@ -120,11 +120,12 @@ class Outcome:
 
 
 class Simulation:
-    """One seed. Tests may alter `relay.hook` or the plan before `run`."""
+    """One seed. Tests may give a plan, and alter `relay.hook` or `rest` before `run`."""
 
     def __init__(self, seed: int, realm: SmallRealm, plan: Plan | None = None) -> None:
         self.random = random.Random(f"simulation {seed}")  # noqa: S311 - a schedule, not a secret
         self.plan = plan or Plan.of(self.random)
+        self.rest = REST
         self.outcome = Outcome(seed, self.plan)
         self.history = History()
         self.alarms: list[tuple[str, values.Alarm]] = []
@@ -290,7 +291,7 @@ class Simulation:
 
     async def _settle(self) -> None:
         """Wait until nobody waits for anything."""
-        end = clock.loop().time() + REST
+        end = clock.loop().time() + self.rest
         while clock.loop().time() < end:
             await asyncio.sleep(5)
             if not self._waiting():
