@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from cloister.primitives.kdf import sha256
@@ -267,7 +269,7 @@ def test_a_removed_member_gets_nothing_past_the_commit(ann: Client, bob: Client,
 def test_only_the_newest_tokens_of_a_log_are_remembered(world: World, ann: Client) -> None:
     tokens = [bytes([number]) * 32 for number in range(100, 102 + limits.TOKENS.value)]
     ann.create(ROOM, tokens[0])
-    for number, (old, new) in enumerate(zip(tokens, tokens[1:], strict=False)):
+    for number, (old, new) in enumerate(itertools.pairwise(tokens)):
         ann.present(ROOM, old)
         ann.ask(commit(ann, number, old, new), Ack)
         world.now += 60_000
@@ -380,10 +382,9 @@ def test_staged_parts_make_a_commit_whole(world: World, ann: Client, bob: Client
     big = bytes(range(256)) * 2000
     size = 200_000
     for offset in range(0, len(big), size):
-        ann.ask(
-            frames.Stage(rid=ann.next(), hash=sha256(big), size=len(big), offset=offset, data=big[offset:offset + size]),
-            frames.Done,
-        )  # fmt: skip
+        part = big[offset : offset + size]
+        stage = frames.Stage(rid=ann.next(), hash=sha256(big), size=len(big), offset=offset, data=part)
+        ann.ask(stage, frames.Done)
     staged = Staged(hash=sha256(big), size=len(big))
     ack = ann.ask(commit(ann, 1, T0, T1, payload=staged), Ack)
     page = bob.present(ROOM, T0, after=ack.seq - 1)
@@ -403,7 +404,7 @@ def test_a_commit_is_at_most_eight_mib(world: World, ann: Client, room: bytes) -
 
 def test_a_devices_commits_are_three_at_once_and_one_each_ten_seconds(world: World, ann: Client) -> None:
     rooms = [bytes([number]) * 16 for number in range(1, 6)]
-    for number, room in enumerate(rooms):
+    for room in rooms:
         ann.create(room, T0)
         ann.present(room, T0)
     for number, room in enumerate(rooms[:3]):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -69,13 +70,17 @@ def _key(log: bytes, entry_id: bytes) -> int:
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute("PRAGMA busy_timeout = 10000")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA cache_size = -16000")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -97,12 +102,14 @@ class SqliteStore:
     """All rows in one database file."""
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
-        try:
-            self._writer = _connect(path, synchronous)
-            _migrate(self._writer)
-            self._reader = _connect(path, synchronous)
-        except sqlite3.Error as error:
-            raise UnavailableError("damaged", "the relay's database cannot be opened") from error
+        with ExitStack() as undo:
+            try:
+                self._writer = undo.enter_context(closing(_connect(path, synchronous)))
+                _migrate(self._writer)
+                self._reader = _connect(path, synchronous)
+            except sqlite3.Error as error:
+                raise UnavailableError("damaged", "the relay's database cannot be opened") from error
+            undo.pop_all()
         self._numbers: dict[bytes, int] = {}
         self._reading = False
         self._query = self._reader.cursor().execute

@@ -1,0 +1,149 @@
+"""The realm's log, its views, and mailbox keys at the relay."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloister.identity.keys import identity_fingerprint
+from cloister.identity.mailbox import MailboxKey
+from cloister.identity.records import NewCertificates, NewCrl, NewManifest
+from cloister.primitives.dh import DhKey
+from cloister.wire import frames, limits
+from cloister.wire.frames import REALM_LOG, Ack, Append, Done, GetMailKeys, GetPubkey, MailKeys, PutMailKey, UserList
+from support.people import Person
+from support.relays import Client, World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def ann(world: World) -> Client:
+    return world.client("ann")
+
+
+def next_manifest(person: Person, now: int) -> bytes:
+    person.manifest = person.manifest.successor(person.keys, [person.row], now)
+    return NewManifest(manifest=person.manifest.encoded).encode()
+
+
+# --- refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_the_fold_refuses_is_not_appended(world: World, ann: Client) -> None:
+    record = next_manifest(world.people["ann"], world.now)
+    ann.ask(Append(rid=ann.next(), record=record), Ack)
+    person = world.people["ann"]
+    old = person.application.manifest.successor(person.keys, [], world.now)
+    assert ann.refused(Append(rid=ann.next(), record=NewManifest(manifest=old.encoded).encode())) == "bad_manifest"
+    assert ann.refused(Append(rid=ann.next(), record=b"\x00")) == "bad_encoding"
+    assert world.store.last(REALM_LOG).seq == 5  # type: ignore[union-attr]
+
+
+def test_only_the_authority_admits(world: World, ann: Client) -> None:
+    genesis = world.realm.records[0][0]
+    person = world.people["ann"]
+    leaves = world.realm.certify(person)
+    for record in (genesis, NewCertificates(device_id=person.id, leaves=leaves).encode()):
+        if record == genesis:
+            continue
+        assert ann.refused(Append(rid=ann.next(), record=record)) == "not_allowed"
+
+
+def test_a_user_publishes_twenty_manifests_a_day(world: World, ann: Client) -> None:
+    for _ in range(limits.MANIFESTS.value - 1):  # the first came with the enrolment
+        ann.ask(Append(rid=ann.next(), record=next_manifest(world.people["ann"], world.now)), Ack)
+    assert ann.refused(Append(rid=ann.next(), record=next_manifest(world.people["ann"], world.now))) == "quota"
+
+
+def test_an_unknown_user_has_no_key(ann: Client) -> None:
+    assert ann.refused(GetPubkey(rid=ann.next(), username="nobody")) == "no_user"
+
+
+def test_a_mailbox_key_of_another_device_is_refused(world: World, ann: Client) -> None:
+    bob = world.people["bob"]
+    statement = MailboxKey.make(bob.id, bob.device, world.now).encode()
+    assert ann.refused(PutMailKey(rid=ann.next(), statement=statement)) == "misrouted"
+
+
+def test_a_mailbox_key_that_the_device_did_not_sign_is_refused(world: World, ann: Client) -> None:
+    bob, me = world.people["bob"], world.people["ann"]
+    statement = MailboxKey.make(me.id, bob.device, world.now).encode()
+    assert ann.refused(PutMailKey(rid=ann.next(), statement=statement)) == "bad_sig"
+
+
+def test_an_older_mailbox_key_is_refused(world: World, ann: Client) -> None:
+    me = world.people["ann"]
+    ann.ask(PutMailKey(rid=ann.next(), statement=MailboxKey.make(me.id, me.device, world.now).encode()), Done)
+    older = MailboxKey.make(me.id, me.device, world.now - 1).encode()
+    assert ann.refused(PutMailKey(rid=ann.next(), statement=older)) == "replay"
+
+
+# --- views --------------------------------------------------------------------------------------------------
+
+
+def test_every_device_reads_the_realm_log_and_folds_the_same(world: World, ann: Client) -> None:
+    page = ann.present(REALM_LOG)
+    chain = world.chain(REALM_LOG).extend(page.entries, page.head, world.head_keys)
+    assert chain.seq == len(world.realm.records)
+    assert all(isinstance(entry, frames.Entry) for entry in page.entries)
+
+
+def test_followers_of_the_realm_log_get_records_and_go_on_following(world: World, ann: Client) -> None:
+    bob = world.client("bob")
+    bob.present(REALM_LOG)
+    for _ in range(2):
+        ann.ask(Append(rid=ann.next(), record=next_manifest(world.people["ann"], world.now)), Ack)
+        (pushed,) = bob.hear()
+        assert isinstance(pushed, frames.Pushed)
+        world.head_keys.verify(REALM_LOG, pushed.head)
+
+
+def test_the_same_record_again_gets_the_same_ack(world: World, ann: Client) -> None:
+    record = next_manifest(world.people["ann"], world.now)
+    first = ann.ask(Append(rid=ann.next(), record=record), Ack)
+    assert ann.ask(Append(rid=ann.next(), record=record), Ack).seq == first.seq
+
+
+def test_a_revocation_list_may_be_posted_by_anybody(world: World, ann: Client) -> None:
+    bob = world.client("bob")
+    world.realm.authority.revoke(world.people["bob"].id, world.now)
+    record = NewCrl(crl=world.realm.authority.crl(world.now)).encode()
+    ann.ask(Append(rid=ann.next(), record=record), Ack)
+    assert bob.wire.closed == "revoked"
+
+
+def test_users_are_listed_and_their_keys_given(world: World, ann: Client) -> None:
+    assert ann.ask(UserList(rid=ann.next()), frames.Users).names == ["ann", "bob", "cy"]
+    answer = ann.ask(GetPubkey(rid=ann.next(), username="bob"), frames.Pubkey)
+    assert identity_fingerprint(answer.identity_key) == world.people["bob"].keys.fingerprint
+    assert answer.log_index == 3
+
+
+def test_the_newest_mailbox_key_is_given_stored_or_not(world: World, ann: Client) -> None:
+    me = world.people["ann"]
+    statements = []
+    for step in (1, 2):
+        object.__setattr__(me.device, "mailbox", DhKey.generate(world.rng))
+        statements.append(MailboxKey.make(me.id, me.device, world.now + step).encode())
+        ann.say(PutMailKey(rid=ann.next(), statement=statements[-1]))
+        ann.say(GetMailKeys(rid=ann.next(), devices=[me.id]))
+        assert [each.statements for each in ann.hear() if isinstance(each, MailKeys)] == [[statements[-1]]]
+    world.step()
+    world.start()
+    again = world.client("bob")
+    answer = again.ask(GetMailKeys(rid=again.next(), devices=[me.id, world.people["bob"].id]), MailKeys)
+    assert answer.statements == [statements[-1], None]
+
+
+def test_a_device_in_the_manifest_without_certificates_hinders_nothing(world: World, ann: Client) -> None:
+    from cloister.identity.manifest import Row
+
+    person = world.people["ann"]
+    other = Row(device_id=person.id.replace("phone", "laptop"), ed25519=bytes(32))
+    person.manifest = person.manifest.successor(person.keys, [person.row, other], world.now)
+    ann.ask(Append(rid=ann.next(), record=NewManifest(manifest=person.manifest.encoded).encode()), Ack)
+    ann.ask(Append(rid=ann.next(), record=next_manifest(person, world.now)), Ack)
+    assert not ann.wire.closed
