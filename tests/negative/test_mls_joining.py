@@ -163,6 +163,25 @@ def a_committer_with_a_wrong_parent_hash(bad: bool) -> None:
     joiner.join(own, staged.welcome or b"")
 
 
+@case("MLS-V123")
+def a_parent_with_a_key_that_is_none(bad: bool) -> None:
+    def mutate(tree: RatchetTree) -> None:
+        tree.nodes[1] = ParentNode(b"short", b"", ())
+
+    joined(bad, mutate)
+
+
+@case("MLS-V122")
+def a_tree_beyond_the_limit(bad: bool) -> None:
+    from cloister.mls import ratchet_tree
+
+    a, *_ = warm()
+    joiner = Client("e")
+    own, welcome = welcome_of(a, joiner)
+    with mock.patch.object(ratchet_tree, "MAX_LEAVES", 4 if bad else 8):
+        joiner.join(own, welcome)
+
+
 @case("MLS-V102")
 def an_unmerged_leaf_elsewhere(bad: bool) -> None:
     def mutate(tree: RatchetTree) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloister.codec.tls import Reader, Writer, opaque
+from cloister.codec.tls import Reader, Writer, decode, opaque
 from cloister.mls import (
     Add,
     CommitOptions,
@@ -265,6 +265,22 @@ def a_path_with_another_credential(bad: bool) -> None:
     a, b = group_of("a", "b")
     template = replace(a.identity.template, credential=Credential.basic(b"c" if bad else b"a"))
     deliver(b, commit_of(a, identity=replace(a.identity, template=template)).message)
+
+
+@case("MLS-V046")
+def a_leaf_with_an_encryption_key_that_is_none(bad: bool) -> None:
+    add(bad, {"key": b"short"})
+
+
+@case("MLS-V046")
+def a_key_package_with_an_init_key_that_is_none(bad: bool) -> None:
+    add(bad, {"init_key": b"short"})
+
+
+@case("MLS-V043")
+def a_credential_of_an_unknown_type(bad: bool) -> None:
+    data = b"\0\x09\1x" if bad else b"\0\1\1x"
+    decode(Credential.read, data)
 
 
 @case("MLS-V050")

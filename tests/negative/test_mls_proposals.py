@@ -213,6 +213,14 @@ def a_self_remove_that_not_all_support(bad: bool) -> None:
     deliver(a, message)
 
 
+@case("MLS-V073")
+def a_proposal_of_an_unknown_type(bad: bool) -> None:
+    from cloister.codec.tls import decode
+    from cloister.mls.proposal import read_proposal
+
+    decode(read_proposal, b"\x0a\x0a" if bad else b"\0\x0a")
+
+
 @case("MLS-V074")
 def an_extension_that_not_all_support(bad: bool) -> None:
     listed = capabilities(extensions=(0xF123,))

@@ -70,8 +70,10 @@ def sender_key(tree: RatchetTree, context: GroupContext, sender: Sender, content
 def check_sender(tree: RatchetTree, context: GroupContext, content: AuthenticatedContent) -> None:
     """MLS-V015 unless the content's sender signed it."""
     framed = content.content
-    key = sender_key(tree, context, framed.sender, framed.content)
     try:
+        key = sender_key(tree, context, framed.sender, framed.content)
         content.verify(tree.suite, key, context)
     except PeerError as error:
+        if error.check:
+            raise
         refuse("MLS-V015", cause=error)

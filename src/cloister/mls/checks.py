@@ -78,6 +78,7 @@ _ROWS: Final = (
     Check("MLS-V042", "7.3", PUBLIC, "bad_leaf", "a replaced leaf has another encryption key"),
     Check("MLS-V043", "5.3.1", PUBLIC, "not_allowed", "the authentication service accepts a credential"),
     Check("MLS-V044", "5.3.1", PUBLIC, "identity_changed", "a credential is a valid successor of the old one"),
+    Check("MLS-V046", "10", PUBLIC, "bad_leaf", "a leaf's and a package's keys are keys of the suite"),
     # key packages
     Check("MLS-V050", "10.1", PUBLIC, "bad_sig", "a key package's signature verifies"),
     Check("MLS-V051", "10.1", PUBLIC, "unsupported", "a key package is of the group's version and suite"),
@@ -141,6 +142,8 @@ _ROWS: Final = (
     Check("MLS-V118", "11.3", PRIVATE, "wrong_context", "a branch has the version and suite of its origin"),
     Check("MLS-V119", "11.3", PRIVATE, "roster", "a branch's members are members of its origin"),
     Check("MLS-V120", "12.4.3.2", PUBLIC, "not_allowed", "a GroupInfo for an external join has external_pub"),
+    Check("MLS-V122", "-", PUBLIC, "quota", "a tree has at most 131,072 leaves (a limit of this engine)"),
+    Check("MLS-V123", "7.1", PUBLIC, "bad_tree", "the keys of parents are keys of the suite"),
     Check("MLS-V121", "12.4.3.3", PUBLIC, "bad_tree", "the tree comes with the GroupInfo or beside it"),
 )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.codec.tls import Reader, Writer
-from cloister.errors import PeerError
+from cloister.mls.checks import refuse
 
 BASIC: Final = 1
 X509: Final = 2
@@ -45,7 +45,7 @@ class Credential:
             return cls(credential_type=BASIC, identity=reader.opaque())
         if kind == X509:
             return cls(credential_type=X509, certificates=reader.vector(Reader.opaque))
-        raise PeerError("unsupported", f"credential type {kind:#06x}")
+        refuse("MLS-V043", f"credential type {kind:#06x} is not known here")
 
     def write(self, writer: Writer) -> None:
         """Append the encoding."""

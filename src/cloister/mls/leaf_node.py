@@ -16,7 +16,8 @@ from cloister.codec.tls import Reader, Writer, opaque
 from cloister.mls.checks import refuse
 from cloister.mls.ciphersuite import MLS10, SUITES, CipherSuite
 from cloister.mls.credential import BASIC, X509, Credential
-from cloister.mls.extension import Extensions, read_extensions
+from cloister.mls.extension import GREASE, Extensions, read_extensions
+from cloister.primitives import Rng
 from cloister.primitives.kem import PublicKey
 from cloister.primitives.signature import SigningKey, VerifyKey
 
@@ -53,6 +54,17 @@ class Capabilities:
             extensions=extensions,
             proposals=reader.vector_u16(),
             credentials=reader.vector_u16(),
+        )
+
+    def greased(self, rng: Rng) -> Capabilities:
+        """The same with one random GREASE value in each list that takes them (section 13.5)."""
+        values = [GREASE[each % len(GREASE)] for each in rng(4)]
+        return Capabilities(
+            versions=self.versions,
+            cipher_suites=(*self.cipher_suites, values[0]),
+            extensions=(*self.extensions, values[1]),
+            proposals=(*self.proposals, values[2]),
+            credentials=(*self.credentials, values[3]),
         )
 
     def write(self, writer: Writer) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from cloister.codec.tls import Reader, Writer, encode
-from cloister.errors import PeerError
 from cloister.mls.checks import refuse
 from cloister.mls.extension import Extensions, read_extensions
 from cloister.mls.key_package import KeyPackage
@@ -191,7 +190,7 @@ def read_proposal(reader: Reader) -> Proposal:
     kind = reader.u16()
     read = _READERS.get(kind)
     if read is None:
-        raise PeerError("unsupported", f"proposal type {kind:#06x}")
+        refuse("MLS-V073", f"proposal type {kind:#06x} is not known here")
     return read(reader)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Self
+from typing import Final, Self
 
 from cloister.codec.tls import Reader, Writer, opaque
 from cloister.mls import treemath
@@ -67,6 +67,15 @@ class ParentNode:
 
 
 Node = LeafNode | ParentNode
+
+MAX_LEAVES: Final = 2**17
+"""A limit of this engine: what a tree of blanks costs grows with its size, not with its members."""
+
+
+def check_size(leaves: int) -> None:
+    """MLS-V122: a tree has at most MAX_LEAVES leaves."""
+    if leaves > MAX_LEAVES:
+        refuse("MLS-V122")
 
 
 def _read_node(reader: Reader) -> Node | None:
@@ -132,6 +141,7 @@ class RatchetTree:
         nodes = list(reader.vector(_read_node))
         if not nodes or nodes[-1] is None:
             refuse("MLS-V006")
+        check_size((len(nodes) >> 1) + 1)
         for index, node in enumerate(nodes):
             if node is not None and isinstance(node, LeafNode) != (index & 1 == 0):
                 refuse("MLS-V007")
@@ -281,6 +291,7 @@ class RatchetTree:
         for index in range(start, self.size):
             if self.nodes[2 * index] is None:
                 return index
+        check_size(self.size + 1)
         width = len(self.nodes)
         self.nodes.extend([None] * (width + 1))
         self.hashes.extend([None] * (width + 1))

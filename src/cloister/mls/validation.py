@@ -68,6 +68,17 @@ def check_leaf_signature(situation: Situation, leaf: LeafNode, index: int) -> No
         refuse("MLS-V030", cause=error)
 
 
+def check_keys(suite: CipherSuite, leaf: LeafNode, init_key: bytes | None = None) -> None:
+    """MLS-V046: the keys are the suite's, so that nobody fails later who encrypts or verifies."""
+    try:
+        leaf.encryption_public(suite)
+        leaf.verify_key(suite)
+        if init_key is not None:
+            suite.hpke_public(init_key)
+    except PeerError as error:
+        refuse("MLS-V046", cause=error)
+
+
 def check_source(leaf: LeafNode, source: int) -> None:
     """MLS-V031: a key package, Update or path holds a leaf made for it."""
     if leaf.source != source:
@@ -135,6 +146,7 @@ def check_credential(situation: Situation, leaf: LeafNode) -> None:
 
 def check_leaf(situation: Situation, leaf: LeafNode, index: int) -> None:
     """Everything that can be said of one leaf without the rest of the tree."""
+    check_keys(situation.suite, leaf)
     check_own_extensions(leaf)
     check_own_credential(leaf)
     check_supports_group(situation, leaf.capabilities)
@@ -228,6 +240,7 @@ def check_key_package(situation: Situation, package: KeyPackage) -> None:
     check_key_package_suite(situation, package)
     check_source(package.leaf_node, SOURCE_KEY_PACKAGE)
     check_init_key(package)
+    check_keys(situation.suite, package.leaf_node, package.init_key)
     check_key_package_extensions(package)
     check_lifetime_now(situation, package.leaf_node)
     check_leaf(situation, package.leaf_node, 0)
@@ -301,10 +314,21 @@ def _check_between(tree: RatchetTree, leaf: int, node: int) -> None:
             refuse("MLS-V103")
 
 
+def check_parent_keys(tree: RatchetTree) -> None:
+    """MLS-V123: every parent's key is one of the suite."""
+    try:
+        for node in range(1, len(tree.nodes), 2):
+            if tree.nodes[node] is not None:
+                tree.public_key(node)
+    except PeerError as error:
+        refuse("MLS-V123", cause=error)
+
+
 def check_tree(situation: Situation, tree: RatchetTree, tree_hash: bytes) -> None:
     """Everything that a joiner verifies of the tree it is given."""
     check_tree_hash(tree, tree_hash)
     check_unique_keys(tree)
+    check_parent_keys(tree)
     check_unmerged_leaves(tree)
     verify_parent_hashes(tree)
     check_group_extensions(situation, tree)
