@@ -5,7 +5,8 @@ Source: docs/spec/suites.md ("Epochs"), docs/spec/record.md.
 Invariants
 - An epoch that has ended seals nothing more; it reads what is still under way for READ_ON, or until the next one ends.
 - One's own entries come back and give nothing; a number that this device has not used is a copy's (`conflict`).
-- From its place in the log on, nothing that an ordered-out device sends is taken (`not_allowed`).
+- From its place in the log on, an order's subject gives no orders (`not_allowed`); its messages are shown until the
+  commit, for the relay has accepted them.
 """
 
 from __future__ import annotations
