@@ -15,6 +15,7 @@ from cloister.engine import messages, rows, values
 from cloister.engine.account import Account
 from cloister.engine.intents import Intents
 from cloister.engine.link import Asked, Link, LinkState
+from cloister.engine.logs import LogState
 from cloister.engine.outbox import Outbox
 from cloister.engine.realm_log import RealmLog
 from cloister.engine.rooms import Room, Rooms, room_uri, user_uri
@@ -79,6 +80,7 @@ class Commands:
             rooms=len(self.rooms.rooms),
             queued=self.outbox.queued,
             last_error=self.link.last_error,
+            caught_up=self.link.idle and log.state is LogState.FOLLOWING and self.outbox.idle,
         )
 
     def _create(self, unit: Unit, command: values.CreateRoom) -> values.RoomInfo:

@@ -64,6 +64,11 @@ class Link:
         """Whether requests may be sent."""
         return self.state is LinkState.ONLINE
 
+    @property
+    def idle(self) -> bool:
+        """Whether the login is done and every request was answered."""
+        return self.online and not self._asked
+
     def load(self, unit: Unit, identity: VerifyKey) -> None:
         """Take up the head keys that earlier logins brought, checked again under the relay's identity key."""
         stored = unit.get("meta", b"head keys")

@@ -184,6 +184,11 @@ class Outbox:
         """Texts that the relay has not acked."""
         return sum(1 for row in self.rows.values() if row.kind == "text" and not row.acked)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing but texts is still to be sent."""
+        return all(row.kind == "text" for row in self.rows.values())
+
     def abandon(self, unit: Unit, log: bytes) -> None:
         """Nobody reads this log any more: what was still to be sent to it is of no use."""
         for number in list(self._lanes.get(log, ())):

@@ -111,6 +111,8 @@ class Status(Value, frozen=True):
     rooms: int
     queued: int
     last_error: str = ""
+    caught_up: bool = False
+    """Online, all that waited was read, and nothing of this device's own but texts is still to be sent."""
 
 
 # --- commands -----------------------------------------------------------------------------------------------
