@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cloister.engine import evidence
 from cloister.engine.account import Account
 from cloister.engine.link import Asked, Link
 from cloister.engine.realm_log import RealmLog
@@ -104,6 +105,9 @@ class Inbox:
 
     def _route(self, unit: Unit, opened: MailboxItem, item: frames.Item) -> int:
         """To its room's session, or to its suite as an invitation. The suite's name begins the item's kind."""
+        if opened.kind == evidence.KIND:
+            self.rooms.told(unit, opened.room or b"", opened.body)
+            return 0
         suite, _, kind = opened.kind.partition(" ")
         envelope = Envelope(channel=INBOX, kind=kind, payload=opened.body, entry_id=item.item_id, sender=opened.sender)
         if opened.room is None or suite not in self.suites:

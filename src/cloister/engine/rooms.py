@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from cloister.content.message import decode_text, message_id
-from cloister.engine import rows
+from cloister.engine import evidence, rows
 from cloister.engine.account import Account
 from cloister.engine.link import Link
 from cloister.engine.logs import FollowedLog, LogState
@@ -441,8 +441,21 @@ class Rooms:
         if error.code in room.alarms:
             return
         proof = room.log.prove_fork(unit, theirs, self._link.statements) if theirs else None
+        if proof is not None:
+            others = [device for device in room.session.view.roster if device != self._account.device]
+            evidence.share(unit, self.outbox, proof, others)
         room.log.state = LogState.BROKEN
         self.alarm(unit, room, error.code, detail=error.detail, proof=proof.encode().hex() if proof else "")
+
+    def told(self, unit: Unit, room_id: bytes, body: bytes) -> None:
+        """A member says that it has caught the relay; PeerError when that proves nothing."""
+        room, identity = self.rooms.get(room_id), self._link.identity
+        if room is None or identity is None:
+            raise PeerError("misrouted", "a proof about a room that is not here")
+        evidence.judge(body, self._account.realm, room_id, identity)
+        if "fork" not in room.alarms:
+            room.log.state = LogState.BROKEN
+            self.alarm(unit, room, "fork", detail="shown by a member", proof=body.hex())
 
     def alarm(self, unit: Unit, room: Room, code: str, *, peer: str = "", detail: str = "", proof: str = "") -> None:
         """Tell that a rule was broken; what names the relay stays with the room."""
