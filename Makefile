@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCKED := install --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check system sim mutants fix docs bench-relay locks clean
+.PHONY: help coverage run test test-all check system sim mutants fix docs bench-relay locks clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ check: $(VENV)/.dev ## lint, types, import contracts, house rules, stale pages
 	@$(BIN)/lint-imports --config .importlinter
 	@$(BIN)/python -m pytest -p no:cacheprovider tests/test_house.py
 	@$(BIN)/python -m tools.pages --check
+
+LAYERS := codec primitives identity protocols wire engine relay/core
+coverage: $(VENV)/.dev ## branch coverage of make test: 95 % and more of the layers below client and server
+	@$(BIN)/python -m pytest -n auto -m "not system and not slow" --cov --cov-report= $(ARGS)
+	@for layer in $(LAYERS); do printf '%-12s ' $$layer; \
+	  $(BIN)/coverage report --include="*/cloister/$$layer/*" --fail-under=95 | tail -n 1 || exit 1; done
 
 fix: $(VENV)/.dev ## format and mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
+
+from support.keypool import POOL
 
 if _mutant := os.environ.get("CLOISTER_MUTANT"):  # `make mutants`: one check is taken out of the product
     from tools.mutants import install
@@ -15,11 +16,8 @@ if _mutant := os.environ.get("CLOISTER_MUTANT"):  # `make mutants`: one check is
     install(_mutant)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The run's key pool goes with the run."""
-    if hasattr(session.config, "workerinput"):
-        return
-    run = getattr(session.config, "workerinput", {}).get("testrunuid") or f"pid{os.getpid()}"
-    for folder in Path(tempfile.gettempdir()).glob(f"cloister-test-keys-{os.getuid()}-*"):
-        if folder.name.endswith(run) or "pid" not in folder.name:
-            shutil.rmtree(folder, ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """The run's key pool: one folder, which parallel workers find in their environment."""
+    if POOL not in os.environ:
+        os.environ[POOL] = tempfile.mkdtemp(prefix="cloister-test-keys-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(POOL), ignore_errors=True))

@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 
-
-def _folder() -> Path:
-    if shared := os.environ.get("CLOISTER_KEYPOOL"):  # one pool for the many short runs of `make mutants`
-        return Path(shared)
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"pid{os.getpid()}"
-    folder = Path(tempfile.gettempdir()) / f"cloister-test-keys-{os.getuid()}-{run}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+POOL = "CLOISTER_KEYPOOL"
+"""The environment variable that names the run's folder; `make mutants` shares one among its many short runs."""
 
 
 def _pair(kind: str, index: int) -> bytes:
-    folder = _folder()
+    folder = Path(os.environ[POOL])
     path = folder / f"{kind}-{index}"
     with (folder / f"{kind}-{index}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
