@@ -141,6 +141,8 @@ _ROWS: Final = (
     ErrorInfo("read_only", "the room cannot be written to", "see: cloister room show ROOM", 9),
     # what stands in the way
     ErrorInfo("unreachable", "the relay cannot be reached", "check the network; it is tried again by itself", 3),
+    ErrorInfo("not_stored", "the relay has not stored the text yet", "it goes out by itself, later", 8),
+    ErrorInfo("time_over", "the time to wait is over", "wait longer: --timeout SECONDS", 8),
     ErrorInfo("closed", "the connection ended", "it is opened again by itself", 3),
     ErrorInfo("tls", "the relay's TLS certificate is not the pinned one", "ask the operator; never click it away", 4),
     ErrorInfo("version", "the two sides share no protocol version", "update cloister", 3),

@@ -80,12 +80,14 @@ class FakeBackend:
             case api.GetStatus():
                 return api.Status(
                     user="alice", device=ALICE, realm="home", relay=self.relay, address="localhost:1",
-                    realm_size=3, realm_head="", rooms=1, queued=0,
+                    realm_size=3, realm_head="", rooms=1, queued=0, caught_up=self.relay == "online",
+                    last_error="" if self.relay == "online" else "unreachable",
                 )  # fmt: skip
             case api.ListRooms():
                 return self.rooms
             case api.CreateRoom():
-                return room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")
+                self.rooms = [room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")]
+                return self.rooms[0]
             case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom():
                 return self.rooms[0]
             case api.Send():

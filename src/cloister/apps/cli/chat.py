@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cloister.apps.cli.frame import Command, settings_of
-from cloister.apps.cli.session import with_client
+from cloister.apps.cli.session import patiently, with_client
 from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def chat(ctx: click.Context, name: str) -> None:
     settings = settings_of(ctx)
 
     async def work(client: Client) -> None:
-        await Chat(client, await client.room(name), settings.screen, own_echo=not sys.stdin.isatty()).run(lines())
+        room = await patiently(client, lambda: client.room(name))
+        await Chat(client, room, settings.screen, own_echo=not sys.stdin.isatty()).run(lines())
 
     with suppress(KeyboardInterrupt):
         with_client(settings, work)

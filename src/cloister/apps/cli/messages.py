@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cloister.apps.cli.frame import Command, settings_of
-from cloister.apps.cli.session import with_client
+from cloister.apps.cli.session import patiently, with_client
 from cloister.errors import CloisterError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def send(ctx: click.Context, to: str, text: str | None, wait: str | None, timeou
     body = _text(text)
 
     async def work(client: Client) -> Sent | None:
-        room = await client.room(to)
+        room = await patiently(client, lambda: client.room(to))
         wait_ms = int(timeout * 1000) if timeout else 0 if wait else GRACE_MS
         return await _send(client, room.id, body, wait_ms, must=wait is not None)
 
@@ -68,9 +68,8 @@ async def _send(client: Client, room: str, text: str, wait_ms: int, *, must: boo
             raise
         if not must:
             return None
-        if (await client.status()).relay != "online":
-            raise UnavailableError("unreachable", "the text stays queued") from None
-        raise
+        offline = (await client.status()).relay != "online"
+        raise UnavailableError("unreachable" if offline else "not_stored", "the text stays queued") from None
 
 
 def _text(text: str | None) -> str:
@@ -97,15 +96,19 @@ def listen(ctx: click.Context, rooms: tuple[str, ...], count: int | None, timeou
     """
 
     async def work(client: Client) -> None:
-        wanted = {(await client.room(name)).id for name in rooms}
+        wanted = {await _id_of(client, name) for name in rooms}
         screen = settings_of(ctx).screen
         try:
             async with asyncio.timeout(timeout):
                 await _listen(client, screen, wanted, count)
         except TimeoutError:
-            raise UnavailableError("timeout", f"{timeout:g} s are over") from None
+            raise UnavailableError("time_over", f"{timeout:g} s") from None
 
     with_client(settings_of(ctx), work)
+
+
+async def _id_of(client: Client, name: str) -> str:
+    return (await patiently(client, lambda: client.room(name))).id
 
 
 async def _listen(client: Client, screen: Screen, wanted: set[str], count: int | None) -> None:

@@ -5,17 +5,16 @@ Source: docs/cli.md. Every command speaks to the profile's owner where one runs.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cloister.apps.cli.frame import Command, Commands, settings_of
-from cloister.apps.cli.session import patiently, with_client
+from cloister.apps.cli.session import caught_up, patiently, with_client
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
-    from cloister.client.api import RoomInfo
+    from cloister.client.api import RoomInfo, UserInfo
     from cloister.client.client import Client
 
 
@@ -36,7 +35,9 @@ def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
     """
 
     async def work(client: Client) -> RoomInfo:
-        return await patiently(lambda: client.create_room(name.removeprefix("#"), suite=suite, members=names(members)))
+        title = name.removeprefix("#")
+        made = await patiently(client, lambda: client.create_room(title, suite=suite, members=names(members)))
+        return await _after(client, made)
 
     made = with_client(settings_of(ctx), work)
     _show(settings_of(ctx).screen, made)
@@ -68,7 +69,7 @@ def show(ctx: click.Context, name: str) -> None:
     from cloister.apps.cli import view
 
     async def work(client: Client) -> RoomInfo:
-        return await client.room(name)
+        return await patiently(client, lambda: client.room(name))
 
     found = with_client(settings_of(ctx), work)
     screen = settings_of(ctx).screen
@@ -85,8 +86,8 @@ def add(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
     """Take users into a room; they read what is written from then on."""
 
     async def work(client: Client) -> RoomInfo:
-        found = await client.room(name)
-        return await patiently(lambda: client.add(found.id, plain(user)))
+        found = await patiently(client, lambda: client.room(name))
+        return await _after(client, await patiently(client, lambda: client.add(found.id, plain(user))))
 
     _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
 
@@ -99,7 +100,8 @@ def remove(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
     """Put users out of a room; they read nothing that is written from then on."""
 
     async def work(client: Client) -> RoomInfo:
-        return await client.remove((await client.room(name)).id, plain(user))
+        found = await patiently(client, lambda: client.room(name))
+        return await _after(client, await client.remove(found.id, plain(user)))
 
     _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
 
@@ -111,8 +113,9 @@ def users(ctx: click.Context) -> None:
     from cloister.apps.cli import view
     from cloister.client.text import safe_name
 
-    def work(client: Client) -> Coroutine[Any, Any, Any]:
-        return client.users()
+    async def work(client: Client) -> list[UserInfo]:
+        await caught_up(client)
+        return await client.users()
 
     screen = settings_of(ctx).screen
     found = with_client(settings_of(ctx), work)
@@ -132,6 +135,12 @@ def names(text: str) -> list[str]:
 def plain(users: list[str] | tuple[str, ...]) -> list[str]:
     """User names without the `@` that people put before them."""
     return [name for user in users if (name := user.strip().removeprefix("@"))]
+
+
+async def _after(client: Client, info: RoomInfo) -> RoomInfo:
+    """The room once the change is on its way: this process may be the only one that can send it."""
+    await caught_up(client)
+    return await client.room(info.id)
 
 
 def _show(screen: Screen, info: RoomInfo) -> None:

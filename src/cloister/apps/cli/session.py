@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 3.0
-"""Seconds that the realm log gets to come before a name counts as unknown."""
+PATIENCE: Final = 5.0
+"""Seconds that a profile gets to catch up."""
 _POLL: Final = 0.05
+_TWICE: Final = 2
+"""Caught up counts when it is so twice in a row: an answer may come a moment before what it announces."""
 
 
 def profile_name(settings: Settings) -> str:
@@ -59,17 +61,32 @@ async def opened(settings: Settings) -> AsyncIterator[Client]:
         yield client
 
 
-async def patiently(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What `work` gives, tried again while it says `no_user` and the realm log may still be on its way."""
+async def caught_up(client: Client, seconds: float = PATIENCE) -> bool:
+    """Wait until the profile has read all that waited and sent all that it must; False when that takes too long.
+
+    Offline, this ends with the first failure to connect.
+    """
     loop = asyncio.get_running_loop()
-    end = loop.time() + _PATIENCE
-    while True:
-        try:
-            return await work()
-        except CloisterError as error:
-            if error.code != "no_user" or loop.time() > end:
-                raise
+    end = loop.time() + seconds
+    times = 0
+    while times < _TWICE:
+        status = await client.status()
+        times = times + 1 if status.caught_up else 0
+        if loop.time() > end or (status.relay == "offline" and status.last_error):
+            return False
         await asyncio.sleep(_POLL)
+    return True
+
+
+async def patiently(client: Client, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `work` gives; when a name is unknown, once more after the profile has caught up with the relay."""
+    try:
+        return await work()
+    except CloisterError as error:
+        if error.code not in ("no_user", "no_room"):
+            raise
+    await caught_up(client)
+    return await work()
 
 
 def with_client(settings: Settings, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

@@ -107,8 +107,9 @@ class Part:
         match step["do"]:
             case "create":
                 members = self._spec["members"]
+                title = self._spec["title"]
                 await patiently(
-                    lambda: self._client.create_room(self._spec["title"], suite=step["suite"], members=members)
+                    self._client, lambda: self._client.create_room(title, suite=step["suite"], members=members)
                 )
             case "send":
                 room = await self._client.room(self._spec["title"])
