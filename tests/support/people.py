@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from cloister.errors import PeerError
 from cloister.identity.authority import MODE, Authority
 from cloister.identity.certificate import build_requests
 from cloister.identity.credential import device_id
@@ -128,8 +129,13 @@ class Realm:
         return person
 
     def renew(self, person: Person) -> RealmState:
-        """Append renewed certificates."""
-        return self.append(NewCertificates(device_id=person.id, leaves=self.certify(person)).encode())
+        """Append renewed certificates; as at the relay, what the log refuses the authority has not issued."""
+        before = self.authority.encode()
+        try:
+            return self.append(NewCertificates(device_id=person.id, leaves=self.certify(person)).encode())
+        except PeerError:
+            self.authority = Authority.decode(before)
+            raise
 
     def publish(self, person: Person, manifest: Manifest) -> RealmState:
         """Append a person's next manifest."""

@@ -120,11 +120,14 @@ class Authority:
         return sum(not row.revoked for row in rows)
 
     def crl(self, now: int) -> bytes:
-        """A new revocation list (DER), numbered one higher than the last; leaves that have ended are left out."""
-        live = now - _LIFE_MS
-        revoked = [(row.serial, row.revoked) for row in self.list() if row.revoked and row.issued > live]
-        crl = issue_crl(self.authorities.intermediate, self._intermediate_key, self._crl_number + 1, revoked, now)
-        self._crl_number += 1
+        """A new revocation list (DER), numbered one higher than the last.
+
+        What was revoked longer ago than a leaf lives is left out: the realm log has it, and no leaf is left.
+        """
+        revoked = [(row.serial, row.revoked) for row in self.list() if row.revoked > now - _LIFE_MS]
+        number = self._crl_number + 1
+        crl = issue_crl(self.authorities.intermediate, self._intermediate_key, number, revoked, now)
+        self._crl_number = number
         return crl
 
     def list(self) -> tuple[Issued, ...]:

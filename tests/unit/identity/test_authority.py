@@ -108,7 +108,7 @@ def test_revoking_an_unknown_device_is_a_usage_error() -> None:
     assert caught.value.code == "no_user"
 
 
-def test_lists_are_numbered_and_name_the_revoked_serials_that_still_live() -> None:
+def test_lists_are_numbered_and_name_what_was_revoked_lately() -> None:
     authority = fresh()
     authority.issue(REQUESTS, PHONE, NOW, seeded(1))
     first = authority.authorities.verify_crl(authority.crl(NOW))
@@ -118,6 +118,13 @@ def test_lists_are_numbered_and_name_the_revoked_serials_that_still_live() -> No
     assert (first.number, second.number, later.number) == (1, 2, 3)
     assert first.serials == later.serials == frozenset()
     assert second.serials == {row.serial for row in authority.show(PHONE)}
+
+
+def test_a_device_whose_leaves_have_ended_is_revoked_all_the_same() -> None:
+    authority = fresh()
+    authority.issue(REQUESTS, PHONE, NOW, seeded(1))
+    authority.revoke(PHONE, NOW + 200 * DAY)
+    assert len(authority.authorities.verify_crl(authority.crl(NOW + 200 * DAY)).serials) == 3
 
 
 def test_renewed_leaves_are_forgotten_once_they_have_ended() -> None:
