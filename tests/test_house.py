@@ -11,6 +11,7 @@ import configparser
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -311,6 +312,21 @@ def test_needs_are_known() -> None:
     for path in modules("tests"):
         named |= set(re.findall(r"\blacking\(\s*\"([a-z]+)\"", text_of(path)))
     assert named - set(NEEDS) == set()
+
+
+def test_the_architecture_page_names_every_package_contract_and_dependency() -> None:
+    page = text_of(ROOT / "docs" / "architecture.md")
+    for name in packages():
+        assert re.search(rf"^\| `{name.removeprefix('cloister.')}/?` \|", page, re.MULTILINE), (
+            f"{name} is not on the page"
+        )
+    for section in contracts().sections():
+        name = section.rpartition(":")[2]
+        assert name == "importlinter" or f"`{name}`" in page, f"contract {name} is not on the page"
+    listed = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["dependencies"]
+    for dependency in listed:
+        name = re.split(r"[<>=;\[ ]", dependency)[0]
+        assert f"`{name}`" in page, f"{name} is not on the page"
 
 
 def test_the_pages_that_people_need_exist() -> None:
