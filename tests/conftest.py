@@ -7,8 +7,12 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 from support.keypool import POOL
+
+settings.register_profile("house", deadline=None)  # a shared machine is slow now and then
+settings.load_profile("house")
 
 if _mutant := os.environ.get("CLOISTER_MUTANT"):  # `make mutants`: one check is taken out of the product
     from tools.mutants import install

@@ -29,6 +29,7 @@ from cloister.identity.certificate import (
     decode_chain,
     encode_chain,
     read_request,
+    subject_of,
     verify_chain,
 )
 from cloister.identity.credential import device_id, relay_id
@@ -204,6 +205,16 @@ def test_a_leaf_with_other_kinds_of_names_is_refused(names: x509.SubjectAlternat
 
 def test_a_leaf_without_a_name_is_refused() -> None:
     refused("bad_cert", forged(swapped(3)))
+
+
+def test_a_leaf_whose_name_is_garbled_is_refused() -> None:
+    garbled = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x04\x01x")
+    leaf = forged(swapped(3, (garbled, True)))
+    refused("bad_cert", leaf)
+    with pytest.raises(PeerError) as caught:
+        subject_of(leaf)
+    assert caught.value.code == "bad_cert"
+    assert subject_of(LEAF) == PHONE
 
 
 @pytest.mark.parametrize(
