@@ -43,6 +43,10 @@ TESTS = ROOT / "tests"
 VARIABLE = "CLOISTER_MUTANT"
 POOL = "CLOISTER_KEYPOOL"
 ID = re.compile(r"[A-Z]{2,8}-V?\d{2,3}")
+STATEMENTS = (ast.Raise, ast.Expr, ast.If, ast.Assign)
+"""What may stand on a line that ends with an id."""
+NOT_TESTS = ("test_house.py", "test_mutants.py")
+"""Tests about this project's own tools: they name ids, but test no check."""
 TIMEOUT = 300
 """Seconds for the tests of one mutant; a mutant that makes them hang counts as found."""
 
@@ -104,7 +108,7 @@ def places(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, Pl
         elif isinstance(node, (ast.Raise, ast.Expr)):
             for name in _named(node):
                 yield name, Place(module, node.lineno, node.end_lineno or node.lineno)
-        if isinstance(node, (ast.Raise, ast.Expr, ast.If)) and (found := commented.get(node.lineno)):
+        if isinstance(node, STATEMENTS) and (found := commented.get(node.lineno)):
             yield found, Place(module, node.lineno, node.end_lineno or node.lineno)
 
 
@@ -142,7 +146,7 @@ class _TakeOut(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST:
         where = (getattr(node, "lineno", 0), getattr(node, "end_lineno", 0))
-        if isinstance(node, (ast.Raise, ast.Expr, ast.If)) and where in self._statements:
+        if isinstance(node, STATEMENTS) and where in self._statements:
             return ast.copy_location(ast.Pass(), node)
         if isinstance(node, ast.FunctionDef) and where in self._functions:
             self._inside = True
@@ -279,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="show the checks and their tests, run nothing")
     options = parser.parse_args(arguments)
-    texts = {path: path.read_text() for path in sorted(TESTS.rglob("test_*.py")) if path.name != "test_house.py"}
+    texts = {path: path.read_text() for path in sorted(TESTS.rglob("test_*.py")) if path.name not in NOT_TESTS}
     chosen = [(mutant, covering(mutant, texts)) for mutant in select(discover(), options.ids)]
     if options.list:
         for mutant, tests in chosen:

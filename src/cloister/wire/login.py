@@ -16,7 +16,7 @@ Invariants
   that the realm log has for it.
 
 Checks: LOGIN-01 relay signature, LOGIN-02 pinned relay key, LOGIN-03 clock, LOGIN-04 device signature,
-LOGIN-05 challenge age and single use, LOGIN-06 head key and realm head.
+LOGIN-05 challenge age (and, at the relay, single use), LOGIN-06 realm head, LOGIN-07 version.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def check_challenge(first: Hello, second: Challenge, pin: bytes, tls: bytes, now
     key = VerifyKey("ed25519", second.identity_key)
     if sha256(key.spki()) != pin:  # LOGIN-02; both values are public
         raise PeerError("wrong_realm", "the relay's identity key is not the pinned one")
-    if second.version not in first.versions:
+    if second.version not in first.versions:  # LOGIN-07
         raise PeerError("bad_encoding", "a version that was not offered")
     verify(  # LOGIN-01
         key, second.signature, "login-s", digest(first), second.version, second.nonce, second.ts_ms, tls
@@ -77,9 +77,9 @@ def check_challenge(first: Hello, second: Challenge, pin: bytes, tls: bytes, now
 
 
 def check_clock(theirs: int, ours: int) -> None:
-    """LOGIN-03: UnavailableError("clock_skew") when two clocks differ by more than two minutes."""
+    """UnavailableError("clock_skew") when two clocks differ by more than two minutes."""
     if abs(theirs - ours) > limits.CLOCK.value:
-        raise UnavailableError("clock_skew", f"by {abs(theirs - ours) // 1000} seconds")
+        raise UnavailableError("clock_skew", f"by {abs(theirs - ours) // 1000} seconds")  # LOGIN-03
 
 
 def login(first: Hello, second: Challenge, key: Signer, chain: list[bytes], tls: bytes, now: int) -> Login:
@@ -108,7 +108,7 @@ class Welcomed:
 
 
 def check_welcome(realm: str, identity: VerifyKey, fourth: Welcome) -> Welcomed:
-    """LOGIN-06: the head key is certified, and the realm head is signed with it."""
+    """The head key is certified (the log's own check), and the realm head is signed with it."""
     keys = HeadKeys.certified(realm, identity, [fourth.head_key])
-    keys.verify(REALM_LOG, fourth.realm_head)
+    keys.verify(REALM_LOG, fourth.realm_head)  # LOGIN-06
     return Welcomed(keys, fourth)
