@@ -37,7 +37,7 @@ def same(one: object, other: object) -> bool:
 
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
-        return sorted(((repr(key), _sorted(item)) for key, item in value.items()), key=repr)
+        return "map", sorted(((repr(key), _sorted(item)) for key, item in value.items()), key=repr)
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
