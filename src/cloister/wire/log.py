@@ -14,6 +14,10 @@ Invariants
 - A fork proof is two signed heads of one (log, incarnation) and, for each, the entries that lead back to a
   common seq where their hashes differ. `ForkProof.verify` needs this module and the relay's identity key only.
 
+Checks: LOG-01 head key certified, LOG-02 head signed, LOG-03 next entry, LOG-04 incarnation, LOG-05 hash at the head,
+LOG-06 head not behind the entries; of a proof: LOG-07 entries lead to the heads, LOG-08 one incarnation, LOG-09 they
+differ.
+
 What `Chain.extend` finds (error codes): `gap` an entry is missing or repeated; `bad_chain` the entries do not hash
 to the signed head; `bad_head` the head is not signed by this relay; `fork` the same seq was signed with another hash.
 """
@@ -155,7 +159,7 @@ class HeadKeys:
             try:
                 verify(identity, statement.signature, "head key", realm, statement.key, statement.not_before)
             except PeerError as error:
-                raise PeerError("bad_head", "the head key is not certified") from error
+                raise PeerError("bad_head", "the head key is not certified") from error  # LOG-01
             keys.append(VerifyKey("ed25519", statement.key))
         return cls(realm, tuple(keys))
 
@@ -167,7 +171,7 @@ class HeadKeys:
             except PeerError:
                 continue
             return
-        raise PeerError("bad_head")
+        raise PeerError("bad_head")  # LOG-02
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ class Chain:
     def step(self, entry: Entry | Stub) -> Chain:
         """The chain one entry on; PeerError("gap") unless it is the next one."""
         if entry.seq != self.seq + 1:
-            raise PeerError("gap", f"entry {entry.seq} after {self.seq}")
+            raise PeerError("gap", f"entry {entry.seq} after {self.seq}")  # LOG-03
         digest = entry_hash(self.realm, self.log, self.incarnation, self.hash, entry)
         return Chain(self.realm, self.log, self.incarnation, entry.seq, digest)
 
@@ -203,26 +207,17 @@ class Chain:
         """
         keys.verify(self.log, head)
         if head.incarnation != self.incarnation:
-            raise PeerError("bad_head", "another incarnation")
+            raise PeerError("bad_head", "another incarnation")  # LOG-04
         chains = self.run(entries)
         newest = chains[-1] if chains else self
         for chain in (self, *chains):
             if chain.seq == head.seq:
                 if not hmac.compare_digest(chain.hash, head.hash):
-                    raise PeerError("bad_chain" if chain.seq > self.seq else "fork", f"at entry {chain.seq}")
+                    raise PeerError("bad_chain" if chain.seq > self.seq else "fork", f"at entry {chain.seq}")  # LOG-05
                 return newest
         if head.seq < newest.seq:
-            raise PeerError("bad_head", "the head is older than the entries")
+            raise PeerError("bad_head", "the head is older than the entries")  # LOG-06
         return newest
-
-    def anchored(self) -> bool:
-        """Whether this chain begins at the log's start or has moved."""
-        return self.seq > 0
-
-
-def chain_from(realm: str, log: bytes, head: Head) -> Chain:
-    """A chain that trusts a verified head as its beginning (a newcomer's)."""
-    return Chain(realm, log, head.incarnation, head.seq, head.hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,14 +255,14 @@ class ForkProof:
             chain = start.run(stubs)
             end = chain[-1] if chain else start
             if end.seq != head.seq or not hmac.compare_digest(end.hash, head.hash):
-                raise PeerError("bad_chain", "the entries do not lead to the signed head")
+                raise PeerError("bad_chain", "the entries do not lead to the signed head")  # LOG-07
             sides.append([start.hash, *(step.hash for step in chain)])
         if self.ours.incarnation != self.theirs.incarnation:
-            raise PeerError("bad_chain", "two incarnations are not a fork")
+            raise PeerError("bad_chain", "two incarnations are not a fork")  # LOG-08
         for distance, (mine, yours) in enumerate(zip(*sides, strict=False)):
             if not hmac.compare_digest(mine, yours):
                 return self.common + distance
-        raise PeerError("bad_chain", "the two histories agree")
+        raise PeerError("bad_chain", "the two histories agree")  # LOG-09
 
     def encode(self) -> bytes:
         """Deterministic CBOR, for a file or a message."""
