@@ -10,9 +10,9 @@ import pytest
 
 from cloister.errors import CloisterError, UnavailableError, UsageError
 from cloister.primitives.aead import Aead
+from cloister.protocols.agreement import Phase
 from cloister.protocols.interface import Add, Effects, Rekey, Remove, State
 from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_run import Phase
 from support.suite_net import MINUTE, ROOM, Net, Node, agreed, assembly, dump
 
 SUITE = Nonces()

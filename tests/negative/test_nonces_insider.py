@@ -11,9 +11,10 @@ import pytest
 
 from cloister.primitives.dh import DhKey
 from cloister.protocols import nonces_steps as steps
+from cloister.protocols.agreement import Phase
 from cloister.protocols.interface import EntryKind, Envelope, EpochChanged, Fault, State
 from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_run import TRANSITIONS, Phase
+from cloister.protocols.nonces_run import TRANSITIONS
 from cloister.protocols.nonces_steps import Confirm, Hello, Message, Shares, Steps
 from support.insider import KINDS, bench
 from support.suite_net import NOW, Node, agreed, assembly, keys_of, refusal, seeded

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.lab.originals.nonces import (
     BareHash,
@@ -19,6 +20,7 @@ from cloister.lab.originals.nonces import (
     NoWrap,
     PlusOne,
 )
+from cloister.primitives.dh import DhKey
 from cloister.primitives.kdf import hkdf
 from cloister.primitives.labelled import labelled
 from cloister.protocols import nonces_steps as steps
@@ -51,7 +53,7 @@ def _codes(nodes: list[Node]) -> set[str]:
 
 def _same_variant(steps_: Steps, like: type[Steps] = Steps) -> Steps:
     """The steps under the variant that the victims consented to."""
-    steps_.variant = like.variant  # type: ignore[misc]
+    steps_.variant = like.variant
     return steps_
 
 
@@ -179,6 +181,7 @@ def _forced_key(suite: Nonces, cheat: _LastMover, seed: object) -> bool:
         key = keys_of(2).rsa_decrypt
         assert key is not None
         seen.append(Steps().decrypt(party, key, shares.sender, 2, ciphertext)[: steps.NONCE])
+    mine = b""
     for number in range(10_000):
         mine = number.to_bytes(steps.NONCE, "big")
         if reader.key_check([*seen, mine]).startswith("00"):
@@ -191,10 +194,10 @@ def _forced_key(suite: Nonces, cheat: _LastMover, seed: object) -> bool:
     return len(checks) == 1 and checks.pop().startswith("00")
 
 
-def _own_ephemeral(node: Node, run_id: bytes) -> steps.DhKey:
+def _own_ephemeral(node: Node, run_id: bytes) -> DhKey:
     from cloister.protocols.nonces_run import MINE
 
-    return steps.DhKey(MINE.decode(node.items[MINE.key(run_id)]).ephemeral)
+    return DhKey(MINE.decode(node.items[MINE.key(run_id)]).ephemeral)
 
 
 def _put_nonce(node: Node, run_id: bytes, nonce: bytes) -> None:
@@ -286,7 +289,7 @@ def test_f18_a_key_at_rest_reads_what_was_said_before_and_the_suites_store_does_
         header = sealed.header
         try:
             keys = split(message_key(chains[header.sender]))
-            plain = Gcm().open(keys, header.seq, sealed.ciphertext, sealed.tag, steps.enc(header.items()))
+            plain = Gcm().open(keys, header.seq, sealed.ciphertext, sealed.tag, enc(header.items()))
         except PeerError:
             plain = b""
         assert (plain == b"said before the theft") is reads

@@ -370,6 +370,8 @@ class Node:
                 self.needs.append(effect)
             case Wake():
                 self.alarm = effect.at
+            case _:
+                """Put and Drop are done, Ask has no one to ask."""
 
     def _send(self, effect: Post | Commit | OpenRun | Direct | Follow | Unfollow) -> None:
         match effect:
