@@ -1,7 +1,8 @@
 """The hash chain, its heads and the fork proof: each check with what it refuses.
 
 LOG-01 head key certified, LOG-02 head signed, LOG-03 next entry, LOG-04 incarnation, LOG-05 hash at the head,
-LOG-06 head not behind the entries; of a proof: LOG-07 entries lead to the heads, LOG-08 one incarnation, LOG-09 they differ.
+LOG-06 head not behind the entries; of a proof: LOG-07 entries lead to the heads, LOG-08 one incarnation,
+LOG-09 they differ.
 """
 
 from __future__ import annotations
