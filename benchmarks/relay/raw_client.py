@@ -136,13 +136,18 @@ class Client:
         """Open a log; every page of it, joined."""
         entries: list[frames.Entry | frames.Stub] = []
         while True:
-            page = await self.ask(frames.Present(rid=self.next(), log=log, token=token, after=after))
-            if not isinstance(page, frames.Page):
-                raise ConnectionError(str(page))
+            page = await self.present_page(log, token, after)
             entries.extend(page.entries)
             if not page.more:
                 return frames.Page(rid=page.rid, log=log, entries=entries, head=page.head, more=False)
             after = page.entries[-1].seq
+
+    async def present_page(self, log: bytes, token: bytes, after: int = 0) -> frames.Page:
+        """One page of a log."""
+        page = await self.ask(frames.Present(rid=self.next(), log=log, token=token, after=after))
+        if not isinstance(page, frames.Page):
+            raise ConnectionError(str(page))
+        return page
 
     async def create(self, log: bytes, token: bytes = ROOM_TOKEN) -> frames.Answer:
         """Create a room with this first token (again: the same answer)."""

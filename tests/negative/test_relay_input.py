@@ -100,7 +100,7 @@ def test_a_login_frame_at_its_limit_is_still_parsed(world: World) -> None:
     size = limits.LOGIN_FRAME.value - len(frames.encode(frames.Enrol(rid=1, request=bytes(65_000)))) + 65_000
     data = frames.encode(frames.Enrol(rid=1, request=bytes(size)))
     assert len(data) == limits.LOGIN_FRAME.value
-    (refused, bye) = raw(client, data)
+    refused, _ = raw(client, data)
     assert isinstance(refused, Refused)
     assert refused.code == "bad_encoding"
     over = world.stranger()

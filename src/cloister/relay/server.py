@@ -160,7 +160,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._over: asyncio.Future[Exception | None] = self._loop.create_future()
-        self.packer = Packer()
+        self.pack = Packer().pack
 
     @property
     def port(self) -> int:
@@ -253,7 +253,8 @@ class Server:
     def dirty(self, socket: Socket) -> None:
         """A socket has something to write."""
         self._dirty.append(socket)
-        self.wake()
+        if not self._turn_due:
+            self.wake()
 
     def _turn(self) -> None:
         self._turn_due = False
@@ -282,9 +283,7 @@ class Server:
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for socket in dirty:
-            much = socket.waiting >= limits.SEND_BUFFER.value
-            socket.flush()
-            if much or socket.room is not None:
+            if socket.flush() or socket.room is not None:
                 self._lag(socket)
 
     # --- slow readers ---------------------------------------------------------------------------------------

@@ -7,10 +7,15 @@ for all its readers (`Packer`); `flush` gives everything that is queued to the t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
+
+from cloister.wire import limits
 
 _FIN_BINARY: Final = b"\x82"
 _CLOSE_NORMAL: Final = b"\x88\x02\x03\xe8"
+_MUCH: Final = limits.SEND_BUFFER.value // 2
+"""Bytes that wait for a reader who is looked after until they are fewer."""
 
 
 class Packer:
@@ -39,7 +44,7 @@ class Packer:
 class Owner(Protocol):
     """Who flushes sockets."""
 
-    packer: Packer
+    pack: Callable[[bytes], bytes]
 
     def dirty(self, socket: Socket) -> None:
         """This socket has something to write."""
@@ -49,13 +54,13 @@ class Owner(Protocol):
 class Socket:
     """A connection of the core over an asyncio transport."""
 
-    __slots__ = ("_closing", "_owner", "_queue", "_queued", "_transport", "address", "room", "tls")
+    __slots__ = ("_buffered", "_closing", "_owner", "_queue", "_transport", "address", "room", "tls")
 
     def __init__(self, owner: Owner, transport: asyncio.WriteTransport, address: str, tls: bytes) -> None:
         self._owner = owner
         self._transport = transport
+        self._buffered = transport.get_write_buffer_size
         self._queue: list[bytes] = []
-        self._queued = 0
         self._closing = False
         self.address = address
         self.tls = tls
@@ -64,17 +69,17 @@ class Socket:
     @property
     def waiting(self) -> int:
         """See `Connection.waiting`."""
-        return self._queued + self._transport.get_write_buffer_size()
+        queue = self._queue
+        return sum(map(len, queue)) + self._buffered() if queue else self._buffered()
 
     def send(self, data: bytes) -> None:
         """See `Connection.send`; on a closed connection it is lost."""
         if self._closing:
             return
-        if not self._queue:
+        queue = self._queue
+        if not queue:
             self._owner.dirty(self)
-        packet = self._owner.packer.pack(data)
-        self._queue.append(packet)
-        self._queued += len(packet)
+        queue.append(self._owner.pack(data))
 
     def close(self, code: str) -> None:
         """See `Connection.close`."""
@@ -83,20 +88,18 @@ class Socket:
             if not self._queue:
                 self._owner.dirty(self)
 
-    def flush(self) -> None:
-        """Write what is queued; end the connection if that was asked for."""
-        queue = self._queue
+    def flush(self) -> bool:
+        """Write what is queued; end the connection if that was asked for. True when much waited or waits."""
+        queue, self._queue = self._queue, []
         if self._transport.is_closing():
-            queue.clear()
-            self._queued = 0
-            return
+            return False
         if self._closing:
             queue.append(_CLOSE_NORMAL)
-        self._transport.write(queue[0] if len(queue) == 1 else b"".join(queue))
-        queue.clear()
-        self._queued = 0
+        data = queue[0] if len(queue) == 1 else b"".join(queue)
+        self._transport.write(data)
         if self._closing:
             self._transport.close()
+        return len(data) > _MUCH or self._buffered() > _MUCH
 
     def abort(self) -> None:
         """End now, whatever is still to be written."""

@@ -280,7 +280,7 @@ class RelayCore:
 
     def tick(self, now: int) -> None:
         """Close connections that are too slow to log in; look for what is past its time."""
-        self._store.refresh()
+        self._store.idle()
         for peer, deadline in list(self._strangers.items()):
             if now > deadline:
                 self._close(peer, "timeout")

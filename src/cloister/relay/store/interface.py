@@ -233,6 +233,10 @@ class Store(Protocol):
         """Later reads see everything applied so far (a reader may hold a snapshot between two calls)."""
         ...
 
+    def idle(self) -> None:
+        """Called about once a second: let go of what must not be held for long."""
+        ...
+
     def close(self) -> None:
         """Release files; no call may follow."""
         ...

@@ -39,6 +39,7 @@ from cloister.relay.store.interface import (
     StoreFailed,
     Write,
 )
+from cloister.wire.frames import REALM_LOG
 
 
 class MemoryStore:
@@ -83,6 +84,9 @@ class MemoryStore:
 
     def refresh(self) -> None:
         """Nothing to do: reads see everything at once."""
+
+    def idle(self) -> None:
+        """Nothing to do."""
 
     def close(self) -> None:
         """Nothing to do."""
@@ -159,7 +163,7 @@ class MemoryStore:
         times = retention.Times.at(write.now)
         for entries in self._entries.values():
             for index, row in enumerate(entries):
-                if row.payload is not None and times.payload_over(row):
+                if row.payload is not None and row.log != REALM_LOG and times.over(row.kind, row.ts_ms):
                     entries[index] = row._replace(payload=None)
         for run in [row.run for row in self._runs.values() if row.deadline < times.runs]:
             self._forget_run(run)

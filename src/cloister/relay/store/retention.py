@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from cloister.relay.store.interface import EntryRow, MailRow
+from cloister.relay.store.interface import MailRow
 from cloister.wire import limits
-from cloister.wire.frames import REALM_LOG
 
 MESSAGE: Final = "application"
 """The kind of entry whose payload goes first."""
@@ -40,11 +39,9 @@ class Times(NamedTuple):
             enrolments=now - limits.ENROLMENT_LIFE.value,
         )
 
-    def payload_over(self, row: EntryRow) -> bool:
-        """Whether an entry's payload is past its time."""
-        if row.log == REALM_LOG:
-            return False
-        return row.ts_ms < (self.messages if row.kind == MESSAGE else self.commits)
+    def over(self, kind: str, ts_ms: int) -> bool:
+        """Whether the payload of an entry of a room or run is past its time."""
+        return ts_ms < (self.messages if kind == MESSAGE else self.commits)
 
     def mail_over(self, row: MailRow) -> bool:
         """Whether a mailbox row is past its time."""

@@ -4,8 +4,9 @@ Source: docs/spec/relay.md ("Tables"). `MIGRATIONS[n]` brings version n to n + 1
 A migration and its row in `migrations` are one transaction, so a database is of one version or the other, never
 between. The table of what the relay can know stands in the threat model; a test compares the columns with it.
 
-`entries.id` is (number of the log << 40) | seq: one integer key, appended at the end of each log. `ids.k` is eight
-bytes of SHA-256(log, entry id): a quarter of the cost of an index over the ids themselves.
+`entries.id` is (number of the log << 40) | seq: one integer key, appended at the end of each log. `rest` is the
+MessagePack array of what the database itself never looks at (`sqlite.REST`). `ids.k` is eight bytes of
+SHA-256(log, entry id): an index over the ids, written late and in order (`index`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ _VERSION_1: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE logs (no INTEGER PRIMARY KEY, log BLOB NOT NULL UNIQUE)",
     """CREATE TABLE entries (
-        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, flags INTEGER NOT NULL, epoch INTEGER NOT NULL,
-        token_hash BLOB NOT NULL, entry_id BLOB NOT NULL, payload BLOB, payload_hash BLOB NOT NULL,
-        attachments_hash BLOB NOT NULL, next_token_hash BLOB, group_info_hash BLOB, item_hashes BLOB NOT NULL,
-        ts_ms INTEGER NOT NULL, hash BLOB NOT NULL)""",
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, ts_ms INTEGER NOT NULL, payload BLOB, rest BLOB NOT NULL)""",
     "CREATE TABLE ids (k INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (k, id)) WITHOUT ROWID",
     """CREATE TABLE epochs (
         log BLOB NOT NULL, token_hash BLOB NOT NULL, label INTEGER NOT NULL, begin INTEGER NOT NULL,

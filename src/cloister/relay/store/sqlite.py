@@ -6,8 +6,8 @@ else by the thread that made the store; each has a connection of its own.
 Invariants
 - With FULL a transaction that `apply` has returned from survives a power cut. The mode is an argument only so
   that the power-cut test can show that it bites (NORMAL and OFF lose).
-- The reader holds one snapshot from its first read until `refresh`: a batch of lookups costs one transaction.
-  What was applied after it is still known to the core as under way.
+- The reader holds one snapshot from its first read until `refresh`; lookups by entry id have a connection of
+  their own, whose snapshot lasts longer (`index`). What was applied after it is known as under way.
 - A database of a later version is refused (`version`), a damaged one too (`damaged`); nothing is repaired.
 - Files are made with the mode 0600 by the umask of the process (`files`).
 """
@@ -22,9 +22,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
+
 from cloister.errors import UnavailableError
-from cloister.primitives.kdf import sha256
-from cloister.relay.store import retention, schema
+from cloister.relay.store import index, retention, schema
 from cloister.relay.store.interface import (
     AckMail,
     Counts,
@@ -58,14 +59,14 @@ _SEQ_BITS: Final = 40
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
 _PURGE_ROWS: Final = 2_000
 """Payloads emptied in one transaction: a purge must not hold up the writer."""
-_ENTRY: Final = (
-    "kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash, "
-    "next_token_hash, group_info_hash, item_hashes, ts_ms, hash"
-)
+_SWEEP: Final = 20_000
+"""Entries looked at by one purge; the next goes on where it stopped."""
 
-
-def _key(log: bytes, entry_id: bytes) -> int:
-    return int.from_bytes(sha256(log + entry_id)[:8], "big", signed=True)
+Rest = tuple[int, int, bytes, bytes, bytes, bytes, bytes | None, bytes | None, bytes, bytes]
+"""flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, next_token_hash, group_info_hash,
+item_hashes, hash: the column `rest`."""
+_encode_rest: Final = msgspec.msgpack.Encoder().encode
+_decode_rest: Final = msgspec.msgpack.Decoder(Rest).decode
 
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -106,11 +107,16 @@ class SqliteStore:
             try:
                 self._writer = undo.enter_context(closing(_connect(path, synchronous)))
                 _migrate(self._writer)
-                self._reader = _connect(path, synchronous)
+                self._reader = undo.enter_context(closing(_connect(path, synchronous)))
+                self._lookup = _connect(path, synchronous)
             except sqlite3.Error as error:
                 raise UnavailableError("damaged", "the relay's database cannot be opened") from error
             undo.pop_all()
         self._numbers: dict[bytes, int] = {}
+        self._index = index.Index(self._lookup)
+        self._index.applied(self._unindexed(), flushed=False)
+        self._fresh: index.Keys = []
+        self._sweep = 0
         self._reading = False
         self._query = self._reader.cursor().execute
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -128,16 +134,21 @@ class SqliteStore:
     def apply(self, writes: Sequence[Write]) -> None:
         """See `Store.apply`; runs on the writer's thread."""
         execute = self._writer.execute
+        self._fresh = []
+        due = self._index.due()
         try:
             execute("BEGIN IMMEDIATE")
             for kind, group in groupby(writes, type):
                 self._handlers[kind](list(group))
+            if due:
+                index.write(self._writer, due)
             execute("COMMIT")
         except sqlite3.Error as error:
             self._numbers.clear()
             if self._writer.in_transaction:
                 execute("ROLLBACK")
             raise StoreFailed("disk", str(getattr(error, "sqlite_errorname", "sqlite"))) from error
+        self._index.applied(self._fresh, flushed=bool(due))
 
     def _put_fields(self, sql: str, group: list[Any]) -> None:
         self._writer.executemany(sql, group)
@@ -146,10 +157,27 @@ class SqliteStore:
         self._writer.executemany(sql, [write.row for write in group])
 
     def close(self) -> None:
-        """End both connections; the log is written back into the database."""
+        """End the connections; the log is written back into the database."""
         self._end_reading()
         self._reader.close()
+        self._lookup.close()
         self._writer.close()
+
+    def _unindexed(self) -> index.Keys:
+        """The entries at the end of each log whose ids were not written before the last process ended."""
+        keys: index.Keys = []
+        query = self._writer.execute
+        for number, log in query("SELECT no, log FROM logs").fetchall():
+            first = number << _SEQ_BITS
+            rows = query(
+                "SELECT id, rest FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC", (first, first | _SEQ_MASK)
+            )
+            for ident, rest in rows:
+                k = index.key(log, _decode_rest(rest)[3])
+                if query("SELECT 1 FROM ids WHERE k = ? AND id = ?", (k, ident)).fetchone():
+                    break
+                keys.append((k, ident))
+        return keys
 
     def _number(self, log: bytes) -> int:
         """The number of a log, given at its first entry."""
@@ -160,16 +188,17 @@ class SqliteStore:
             if len(self._numbers) > 4096:
                 self._numbers.clear()
             self._numbers[log] = number
-        return number << _SEQ_BITS
+        return number
 
     def _put_entries(self, group: list[PutEntry]) -> None:
-        rows, keys = [], []
+        rows, keys = [], self._fresh
         for (row,) in group:
-            ident = self._number(row.log) | row.seq
-            rows.append((ident, *row[2:]))
-            keys.append((_key(row.log, row.entry_id), ident))
-        self._writer.executemany("INSERT INTO entries VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-        self._writer.executemany("INSERT INTO ids VALUES (?,?)", keys)
+            log, seq, kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash = row[:10]
+            ident = (self._numbers.get(log) or self._number(log)) << _SEQ_BITS | seq
+            rest = (flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, *row[10:13], row.hash)
+            rows.append((ident, kind, row.ts_ms, payload, _encode_rest(rest)))
+            keys.append((index.key(log, entry_id), ident))
+        self._writer.executemany("INSERT INTO entries VALUES (?,?,?,?,?)", rows)
 
     def _put_mail(self, group: list[PutMail]) -> None:
         self._writer.executemany("INSERT INTO mail VALUES (?,?,?,?,?,?)", [write.row for write in group])
@@ -189,13 +218,7 @@ class SqliteStore:
         now = group[-1].now
         times = retention.Times.at(now)
         execute = self._writer.execute
-        realm = self._number(REALM_LOG)
-        for condition, before in (("kind = ?", times.messages), ("kind <> ?", times.commits)):
-            execute(
-                f"UPDATE entries SET payload = NULL WHERE id IN (SELECT id FROM entries WHERE {condition} "  # noqa: S608 - our own text
-                "AND ts_ms < ? AND payload IS NOT NULL AND NOT id BETWEEN ? AND ? LIMIT ?)",
-                (retention.MESSAGE, before, realm, realm | _SEQ_MASK, _PURGE_ROWS),
-            )
+        self._empty(times)
         for (run,) in execute("SELECT run FROM runs WHERE deadline < ? LIMIT 100", (times.runs,)).fetchall():
             self._forget_run(run)
         execute(
@@ -206,14 +229,29 @@ class SqliteStore:
         execute("DELETE FROM enrolments WHERE ts_ms < ?", (times.enrolments,))
         execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
+    def _empty(self, times: retention.Times) -> None:
+        """Empty payloads past their time, a part of the table at a time."""
+        rows = self._writer.execute(
+            "SELECT id, kind, ts_ms, payload IS NULL FROM entries WHERE id > ? ORDER BY id LIMIT ?",
+            (self._sweep, _SWEEP),
+        ).fetchall()
+        realm = self._number(REALM_LOG)
+        over = [
+            (ident,)
+            for ident, kind, ts_ms, empty in rows
+            if not empty and ident >> _SEQ_BITS != realm and times.over(kind, ts_ms)
+        ]
+        self._writer.executemany("UPDATE entries SET payload = NULL WHERE id = ?", over)
+        self._sweep = rows[-1][0] if len(rows) == _SWEEP else 0
+
     def _forget_run(self, run: bytes) -> None:
         execute = self._writer.execute
-        first = self._number(run)
+        first = self._number(run) << _SEQ_BITS
         span = (first, first | _SEQ_MASK)
-        ids = execute("SELECT id, entry_id FROM entries WHERE id BETWEEN ? AND ?", span).fetchall()
-        self._writer.executemany(
-            "DELETE FROM ids WHERE k = ? AND id = ?", [(_key(run, entry_id), ident) for ident, entry_id in ids]
-        )
+        rows = execute("SELECT id, rest FROM entries WHERE id BETWEEN ? AND ?", span).fetchall()
+        keys = [(index.key(run, _decode_rest(rest)[3]), ident) for ident, rest in rows]
+        self._writer.executemany("DELETE FROM ids WHERE k = ? AND id = ?", keys)
+        self._index.forget(keys)
         execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", span)
         execute("DELETE FROM epochs WHERE log = ?", (run,))
         execute("DELETE FROM runs WHERE run = ?", (run,))
@@ -225,6 +263,11 @@ class SqliteStore:
     def refresh(self) -> None:
         """See `Store.refresh`."""
         self._end_reading()
+
+    def idle(self) -> None:
+        """See `Store.idle`."""
+        self._end_reading()
+        self._index.renew()
 
     def _end_reading(self) -> None:
         if self._reading:
@@ -257,17 +300,16 @@ class SqliteStore:
         if first is None:
             return None
         row = self._one(
-            f"SELECT id, {_ENTRY} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",  # noqa: S608 - our own text
-            (first, first | _SEQ_MASK),
+            "SELECT * FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1", (first, first | _SEQ_MASK)
         )
         return None if row is None else _entry(log, row)
 
     def entry(self, log: bytes, entry_id: bytes) -> EntryRow | None:
         """See `Store`."""
-        for (ident,) in self._all("SELECT id FROM ids WHERE k = ?", (_key(log, entry_id),)):
-            row = self._one(f"SELECT id, {_ENTRY} FROM entries WHERE id = ?", (ident,))  # noqa: S608 - our own text
-            if row[5] == entry_id and ident & ~_SEQ_MASK == self._first(log):
-                return _entry(log, row)
+        for ident in self._index.find(index.key(log, entry_id)):
+            row = _entry(log, self._one("SELECT * FROM entries WHERE id = ?", (ident,)))
+            if row.entry_id == entry_id and ident & ~_SEQ_MASK == self._first(log):
+                return row
         return None
 
     def entries(self, log: bytes, after: int, upto: int) -> Iterator[EntryRow]:
@@ -276,7 +318,7 @@ class SqliteStore:
         if first is None:
             return
         cursor = self._reader.execute(
-            f"SELECT id, {_ENTRY} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608 - our own text
+            "SELECT * FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",
             (first + min(after, _SEQ_MASK) + 1, first + min(upto, _SEQ_MASK)),
         )
         try:
@@ -365,7 +407,14 @@ class SqliteStore:
 
 
 def _entry(log: bytes, row: Any) -> EntryRow:
-    return EntryRow(log, row[0] & _SEQ_MASK, *row[1:])
+    ident, kind, ts_ms, payload, rest = row
+    flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, following, info, items, digest = _decode_rest(
+        rest
+    )
+    return EntryRow(
+        log, ident & _SEQ_MASK, kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash,
+        following, info, items, ts_ms, digest,
+    )  # fmt: skip
 
 
 _FIELDS: Final[dict[type[Any], str]] = {
