@@ -25,7 +25,7 @@ from cloister.engine.users import Users
 from cloister.errors import PeerError, UsageError
 from cloister.identity.credential import parse_device_id
 from cloister.identity.invite import Invite, Token, stored_proof
-from cloister.protocols.interface import Me, RoomPolicy, State, Suite
+from cloister.protocols.interface import Add, Me, RoomPolicy, State, Suite
 from cloister.wire import frames
 
 TITLE_MOST: Final = 128
@@ -97,9 +97,11 @@ class Commands:
         policy = RoomPolicy(title=title, owners=(self.account.user,))
         room_id = unit.rng(16)
         session, effects = suite.create(self.me, room_id, policy, unit.now, unit.rng)
+        if devices:  # asked of the session before the room exists: what it refuses leaves nothing behind
+            effects += session.change([Add(device) for device in devices], unit.now, unit.rng)
         room = self.rooms.open(unit, room_id, command.suite, session, effects)
         if devices:
-            self.intents.want(unit, room, Intent(kind="add", devices=devices, epoch=0))
+            self.intents.keep(unit, room, Intent(kind="add", devices=devices, epoch=0))
         return room_info(room)
 
     def _change(

@@ -305,8 +305,9 @@ class Engine:
 
     def _realm_grew(self, unit: Unit, names: list[str]) -> None:
         self._users.joined(unit, names)
-        self.rooms.unblock(unit, self._realm.size)
-        self._inbox.work(unit)
+        if self._realm.log.state is LogState.FOLLOWING:
+            self.rooms.realm_came(unit, self._realm.size)
+            self._inbox.realm_came(unit)
         self.rooms.moved.update(self.rooms.rooms)
 
     def _need_realm(self, unit: Unit, size: int) -> None:

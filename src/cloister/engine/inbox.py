@@ -2,7 +2,8 @@
 
 Source: docs/spec/identity.md ("Mailbox"). Invariants
 - Items are handled in order; the position is stored in the unit that handled them, then the relay may delete.
-- An item whose sender or context needs a longer realm log waits, with all behind it, until the log has come.
+- An item whose sender or context needs a longer realm log waits, with all behind it, until the relay's newest log
+  has come; what that does not settle is passed over.
 - An item that cannot be opened or judged is passed over with an alarm: it never blocks the ones behind it.
 """
 
@@ -41,7 +42,7 @@ class Inbox:
     position: int = 0
     opened: bool = False
     _held: list[frames.Item] = field(default_factory=list)
-    _waits_for: int = 0
+    _waiting: bool = False
     _tried: int = 0
 
     def load(self, unit: Unit) -> None:
@@ -52,7 +53,7 @@ class Inbox:
         """What was not handled comes again."""
         self.opened = False
         self._held.clear()
-        self._waits_for = 0
+        self._waiting, self._tried = False, 0
 
     def open(self, unit: Unit) -> None:
         """Ask for what waits, once the realm log is there."""
@@ -66,16 +67,20 @@ class Inbox:
         self._held.extend(items)
         self.work(unit)
 
+    def realm_came(self, unit: Unit) -> None:
+        """A page of the realm log came: what waited for it is judged again."""
+        self._waiting = False
+        self.work(unit)
+
     def work(self, unit: Unit) -> None:
         """Handle what can be handled."""
         before = self.position
-        while self._held and self._waits_for <= self.realm.size:
-            self._waits_for = 0
+        while self._held and not self._waiting:
             item = self._held[0]
             if item.number > self.position:
                 wait = self._handle(unit, item)
                 if wait:
-                    self._waits_for = wait
+                    self._waiting, self._tried = True, item.number
                     self.need_realm(unit, wait)
                     break
                 self.position = item.number
@@ -86,19 +91,24 @@ class Inbox:
             unit.transmit(frames.encode(frames.MailAck(rid=rid, upto=self.position)))
 
     def _handle(self, unit: Unit, item: frames.Item) -> int:
-        """Handle one item; the realm log size it must wait for, or 0."""
+        """Handle one item; the realm log size it must wait for, or 0. It waits once: the newest log decides."""
+        wait = 0
         try:
             opened = open_item(item.body, self.account.device, [self.account.keys.mailbox], self._sender_key)
-            return self._route(unit, opened, item)
+            wait = self._route(unit, opened, item)
         except Behind as error:
-            return max((int.from_bytes(size, "big") for size in error.need.ids), default=0)
+            wait = max((int.from_bytes(size, "big") for size in error.need.ids), default=0)
         except PeerError as error:
             if error.code in ("unknown_sender", "gap") and self._tried != item.number:
-                self._tried = item.number  # once: the realm log may have grown a moment ago
                 return self.realm.size + 1
-            unit.notify(lambda cursor, code=error.code, detail=error.detail: Alarm(  # type: ignore[misc]
-                cursor=cursor, code=code, detail=detail))  # fmt: skip
+            self._alarm(unit, error)
+        if wait and self._tried == item.number:
+            self._alarm(unit, PeerError("gap", "a realm log that the relay does not have"))
             return 0
+        return wait
+
+    def _alarm(self, unit: Unit, error: PeerError) -> None:
+        unit.notify(lambda cursor: Alarm(cursor=cursor, code=error.code, detail=error.detail))
 
     def _sender_key(self, device: str) -> VerifyKey:
         return self.realm.state().device(device).key

@@ -7,6 +7,7 @@ Source: docs/spec/suites.md ("Where intents live").
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,10 +18,9 @@ from cloister.engine.rows import Intent
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.errors import UsageError
-from cloister.protocols.interface import Add, Change, Rekey, Remove, State
+from cloister.protocols.interface import Add, Change, NotReady, Rekey, Remove, State
 
 _intent = msgspec.msgpack.Decoder(Intent)
-BUSY = frozenset({"not_ready"})
 
 
 @dataclass(slots=True)
@@ -41,14 +41,14 @@ class Intents:
     def want(self, unit: Unit, room: Room, intent: Intent) -> None:
         """Try at once; UsageError where the policy forbids it, otherwise it is kept until it is true."""
         changes = _changes(room, intent)
-        if not changes:
-            return
-        if not room.session.view.pending_changes:
-            try:
-                self._carry_out(unit, room, changes)
-            except UsageError as error:
-                if error.code not in BUSY:
-                    raise
+        if changes:
+            if not room.session.view.pending_changes:
+                with suppress(NotReady):
+                    self._carry_out(unit, room, changes)
+            self.keep(unit, room, intent)
+
+    def keep(self, unit: Unit, room: Room, intent: Intent) -> None:
+        """Remember an intent until it is true."""
         number, self._next = self._next, self._next + 1
         self._of.setdefault(room.id, {})[number] = intent
         unit.put("intent", room.id + rows.key(number), rows.encode(intent))
@@ -62,10 +62,11 @@ class Intents:
             elif not room.session.view.pending_changes:
                 try:
                     self._carry_out(unit, room, changes)
+                except NotReady:
+                    continue
                 except UsageError as error:
-                    if error.code not in BUSY:
-                        self._drop(unit, room, number)
-                        self.rooms.alarm(unit, room, error.code, detail=error.detail)
+                    self._drop(unit, room, number)
+                    self.rooms.alarm(unit, room, error.code, detail=error.detail)
         self._remove_revoked(unit, room)
 
     def _remove_revoked(self, unit: Unit, room: Room) -> None:

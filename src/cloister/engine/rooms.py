@@ -4,7 +4,8 @@ Source: docs/architecture.md ("Life of a message"), docs/spec/log.md.
 
 Invariants
 - An entry reaches the session once and in log order, after it was verified and stored. What a session cannot judge
-  yet (`Need("realm")`) waits with everything behind it until the realm log is long enough.
+  yet (`Need("realm")`) waits with everything behind it for the relay's newest realm log; an entry that names a longer
+  one is passed over.
 - Session items, the reading position, delivered messages and outgoing rows of one step are one unit.
 - One's own texts are shown from the outbox when their entry comes back in the log, never before.
 - A relay that was caught in a room is not read further there; the alarm stays with the room.
@@ -191,13 +192,18 @@ class Rooms:
         elif log in self.runs:
             self._advance_run(unit, self.runs[log])
 
-    def unblock(self, unit: Unit, size: int) -> None:
-        """The realm log has grown to `size`: whoever waited for it goes on."""
+    def realm_came(self, unit: Unit, size: int) -> None:
+        """The relay's newest realm log came: whoever waited for it goes on, past an entry that names a longer one."""
         holders: list[Room | Run] = [*self.rooms.values(), *self.runs.values()]
         for holder in holders:
-            if 0 < holder.blocked <= size:
-                holder.blocked = 0
-                self.advance(unit, holder.id)
+            if not holder.blocked:
+                continue
+            if holder.blocked > size:
+                room = holder if isinstance(holder, Room) else self.rooms[holder.room]
+                self.alarm(unit, room, "gap", peer="?", detail="an entry names a realm log that does not exist")
+                holder.delivered += 1
+            holder.blocked = 0
+            self.advance(unit, holder.id)
 
     def _advance_room(self, unit: Unit, room: Room) -> None:
         channel = Channel(ChannelKind.ROOM, room.id)
