@@ -256,10 +256,12 @@ def select(mutants: dict[str, Mutant], wanted: Sequence[str]) -> list[Mutant]:
     return [mutants[name] for name in sorted(mutants) if not wanted or name.startswith(tuple(wanted))]
 
 
-def report(verdicts: Sequence[Verdict], sentences: dict[str, str], *, whole: bool) -> int:
-    """Print the table; 1 when a survivor has no sentence or a sentence no survivor."""
-    wrong = 0
+def report(verdicts: Iterable[Verdict], sentences: dict[str, str], *, whole: bool) -> int:
+    """Print the table row by row; 1 when a survivor has no sentence or a sentence no survivor."""
+    names, killed, wrong = set(), 0, 0
     for verdict in verdicts:
+        names.add(verdict.name)
+        killed += verdict.fate == "killed"
         mark, note = "", verdict.by
         if verdict.fate != "killed" and verdict.name in sentences:
             mark, note = "explained", sentences[verdict.name]
@@ -267,13 +269,16 @@ def report(verdicts: Sequence[Verdict], sentences: dict[str, str], *, whole: boo
             mark, wrong = "UNEXPLAINED", wrong + 1
         elif verdict.name in sentences:
             mark, wrong = "KILLED, BUT EXPLAINED AWAY", wrong + 1
-        print(f"{verdict.name:12} {verdict.fate:9} {verdict.seconds:5.1f} s  {mark} {note}")  # noqa: T201 - a tool
-    unknown = sorted(set(sentences) - {verdict.name for verdict in verdicts}) if whole else []
+        _say(f"{verdict.name:12} {verdict.fate:9} {verdict.seconds:5.1f} s  {mark} {note}")
+    unknown = sorted(set(sentences) - names) if whole else []
     for name in unknown:
-        print(f"{name:12} has a sentence but is no check")  # noqa: T201 - a tool
-    killed = sum(verdict.fate == "killed" for verdict in verdicts)
-    print(f"{killed} of {len(verdicts)} checks are held by a test; {wrong + len(unknown)} unexplained")  # noqa: T201
+        _say(f"{name:12} has a sentence but is no check")
+    _say(f"{killed} of {len(names)} checks are held by a test; {wrong + len(unknown)} unexplained")
     return 1 if wrong or unknown else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a tool's output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -287,11 +292,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [(mutant, covering(mutant, texts)) for mutant in select(discover(), options.ids)]
     if options.list:
         for mutant, tests in chosen:
-            print(f"{mutant.name:12} {', '.join(mutant.modules)}: {', '.join(tests)}")  # noqa: T201 - a tool
+            _say(f"{mutant.name:12} {', '.join(mutant.modules)}: {', '.join(tests)}")
         return 0
     with tempfile.TemporaryDirectory(prefix="cloister-mutants-") as pool, ThreadPoolExecutor(options.jobs) as workers:
-        verdicts = list(workers.map(lambda pair: judge(*pair, pool), chosen))
-    return report(verdicts, explained(), whole=not options.ids)
+        verdicts = workers.map(lambda pair: judge(*pair, pool), chosen)
+        return report(verdicts, explained(), whole=not options.ids)
 
 
 if __name__ == "__main__":
