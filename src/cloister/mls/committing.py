@@ -31,6 +31,7 @@ from cloister.mls.framing import (
     Sender,
 )
 from cloister.mls.group_context import GroupContext
+from cloister.mls.group_info import GroupInfo
 from cloister.mls.key_schedule import (
     CommitSecret,
     EncryptionSecret,
@@ -179,7 +180,8 @@ class CommitOptions:
     """How a commit is made.
 
     `identity` replaces the committer's key or credential; `path` False leaves the path out where it may be left
-    out; `public` sends a PublicMessage; `with_tree` puts the ratchet tree into Welcome and GroupInfo.
+    out; `public` sends a PublicMessage; `with_tree` puts the ratchet tree into Welcome and GroupInfo; `group_info`
+    asks for the GroupInfo of the new epoch, which costs as much as the tree is large.
     """
 
     identity: Identity | None = None
@@ -187,6 +189,7 @@ class CommitOptions:
     public: bool = False
     with_tree: bool = True
     with_external_pub: bool = False
+    group_info: bool = False
     authenticated_data: bytes = b""
     group_info_extensions: Extensions = ()
 
@@ -261,6 +264,15 @@ def _by_value_or_ref(sent: SentProposal) -> ProposalOrRef:
     return Reference(sent.reference) if sent.reference else sent.proposal
 
 
+def _welcome(epoch: Epoch, made: Draft, path: _Path, after: Advanced, info: GroupInfo, rng: Rng) -> bytes:
+    newcomers = tuple(
+        Newcomer(package=package, path_secret=path.new.secret_for(epoch.own, index) if path.new else None)
+        for package, index in zip(made.proposals.adds, made.added, strict=True)
+    )
+    psks = made.proposals.psks
+    return encode_message(seal_welcome(epoch.suite, after.joiner, after.psk, psks, info, newcomers, rng))
+
+
 def _with_messages(
     epoch: Epoch,
     secret_tree: SecretTree,
@@ -274,19 +286,14 @@ def _with_messages(
     options: CommitOptions,
 ) -> StagedCommit:
     suite = epoch.suite
-    info = following.group_info(
-        with_tree=options.with_tree,
-        with_external_pub=options.with_external_pub,
-        extensions=options.group_info_extensions,
-    )
-    newcomers = tuple(
-        Newcomer(package=package, path_secret=path.new.secret_for(epoch.own, index) if path.new else None)
-        for package, index in zip(made.proposals.adds, made.added, strict=True)
-    )
-    welcome = None
-    if newcomers:
-        psks = made.proposals.psks
-        welcome = encode_message(seal_welcome(suite, after.joiner, after.psk, psks, info, newcomers, rng))
+    info = None
+    if made.added or options.group_info:
+        info = following.group_info(
+            with_tree=options.with_tree,
+            with_external_pub=options.with_external_pub,
+            extensions=options.group_info_extensions,
+        )
+    welcome = _welcome(epoch, made, path, after, info, rng) if made.added and info else None
     if signed.wire_format == PUBLIC_MESSAGE:
         key = epoch.secrets.membership_key
         message = encode_message(public_message.protect(suite, key, signed, epoch.context))
@@ -299,7 +306,7 @@ def _with_messages(
         **summary,  # type: ignore[arg-type]
         message=message,
         welcome=welcome,
-        group_info=encode_message(info),
+        group_info=encode_message(info) if info and options.group_info else b"",
         next_epoch=following,
         encryption_secret=after.encryption_secret,
     )

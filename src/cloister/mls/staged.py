@@ -22,10 +22,10 @@ from cloister.mls.secret_tree import KeyUse
 class StagedCommit:
     """What one commit does. Members are named by leaf index and leaf node.
 
-    `committer` is the leaf index of who commits, in the new tree for an external commit. `message`, `welcome`
-    and `group_info` are set on one's own commits: bytes to be sent, the last two only once the commit
-    is accepted (`welcome` is None when nobody is added). `key_use` is the handshake key that a received commit
-    consumes when it is merged.
+    `committer` is the leaf index of who commits, in the new tree for an external commit. `message`, `welcome` and
+    `group_info` are set on one's own commits: bytes to be sent, the last two only once the commit is accepted
+    (`welcome` is None when nobody is added, `group_info` empty unless it was asked for). `key_use` is the handshake
+    key that a received commit consumes when it is merged.
     """
 
     sender: Sender

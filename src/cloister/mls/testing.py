@@ -55,7 +55,7 @@ from cloister.mls.treekem import (
     open_path,
     seal_path,
 )
-from cloister.mls.validation import Situation, check_leaf_signature
+from cloister.mls.validation import Situation, check_leaf_signature, check_tree
 from cloister.mls.welcome import GroupSecrets, open_info, open_secrets
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "check_leaf_signature",
     "check_membership_tag",
     "check_sender",
+    "check_tree",
     "confirmation_tag",
     "confirmed_hash",
     "decode",

@@ -206,11 +206,12 @@ def test_grease_is_ignored_everywhere() -> None:
     )
     own = make_key_package(SUITE, b.identity.key, template, lifetime_from(NOW), b.rng, (Extension(kind, b"package"),))
     a.create()
-    options = CommitOptions(group_info_extensions=(Extension(kind, b"info"),))
+    options = CommitOptions(group_info_extensions=(Extension(kind, b"info"),), group_info=True)
     staged = a.group.commit(NOW, a.rng, [Add(own.package)], options)
     a.group.merge(staged, NOW)
     b.join(own, staged.welcome or b"")
     agree([a, b])
+    assert decode_message(staged.group_info).extensions[0].data == b"info"
     with pytest.raises(UsageError, match="MLS-V074"):
         b.group.commit(NOW, b.rng, [GroupContextExtensions((Extension(kind, b""),))])
 
