@@ -67,13 +67,16 @@ class FakeBackend:
         self.stays_queued = False
         self.plan: list[api.Event | None] = []
         """Told to a listener when it comes; None ends the connection to the owner."""
+        self.next_plan: list[api.Event | None] = []
+        """Told to the listener that comes after the connection ended."""
         self.passwords: list[str | None] = []
         self.locked_with: str | None = None
         self._queues: list[asyncio.Queue[api.Event | None]] = []
         self._sent = 0
 
     async def execute(self, command: api.Command) -> Any:
-        self.commands.append(command)
+        if not isinstance(command, api.GetStatus):
+            self.commands.append(command)
         if self.refuse is not None and not isinstance(command, (api.ListRooms, api.GetStatus)):
             raise self.refuse
         match command:
@@ -119,10 +122,12 @@ class FakeBackend:
     async def events(self, since: int | None) -> AsyncIterator[api.Event]:
         queue: asyncio.Queue[api.Event | None] = asyncio.Queue()
         self._queues.append(queue)
-        for event in self.plan:
+        plan, self.plan = self.plan, []
+        for event in plan:
             queue.put_nowait(event)
         while (event := await queue.get()) is not None:
             yield event
+        self.plan = self.next_plan
         raise UnavailableError("closed", "the owner of the profile ended")
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ import asyncio
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cloister.apps.cli.frame import Command, settings_of
-from cloister.apps.cli.session import patiently, with_client
+from cloister.apps.cli.session import lasting, patiently
 from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
@@ -48,36 +49,41 @@ def chat(ctx: click.Context, name: str) -> None:
     """
     settings = settings_of(ctx)
 
+    talk: list[Chat] = []
+
     async def work(client: Client) -> None:
         room = await patiently(client, lambda: client.room(name))
-        await Chat(client, room, settings.screen, own_echo=not sys.stdin.isatty()).run(lines())
+        if not talk:
+            talk.append(Chat(settings.screen, Typed(), own_echo=not sys.stdin.isatty()))
+        await talk[0].run(client, room)
 
     with suppress(KeyboardInterrupt):
-        with_client(settings, work)
+        asyncio.run(lasting(settings, work))
 
 
 class Chat:
     """One room on one screen. `own_echo` shows one's own messages, which a terminal has shown as they were typed."""
 
-    def __init__(self, client: Client, room: RoomInfo, screen: Screen, *, own_echo: bool) -> None:
+    def __init__(self, screen: Screen, typed: AsyncIterator[str], *, own_echo: bool) -> None:
         from cloister.apps.cli.view import Milestones
 
-        self._client = client
-        self._room = room
         self._screen = screen
+        self._typed = typed
         self._own_echo = own_echo
         self._milestones = Milestones()
         self._shown: set[str] = set()
         self._on_their_way: set[str] = set()
         self._settled = asyncio.Event()
 
-    async def run(self, typed: AsyncIterator[str]) -> None:
-        """Show the room and send what is typed, until there is no more input."""
+    async def run(self, client: Client, room: RoomInfo) -> None:
+        """Show the room and send what is typed, until there is no more input; what was shown is not shown again."""
+        self._client = client
+        self._room = room
         async with asyncio.TaskGroup() as tasks:
             events = tasks.create_task(self._show_events())
-            await self._client.status()  # by its answer the events are being listened to: nothing falls between
+            await client.status()  # by its answer the events are being listened to: nothing falls between
             await self._show_beginning()
-            async for line in typed:
+            async for line in self._typed:
                 await self._send(line)
             await self._settle()
             events.cancel()
@@ -158,33 +164,46 @@ class Chat:
             self._say(f"{len(self._on_their_way)} not stored yet; sent when the profile is next open")
 
 
-async def lines() -> AsyncIterator[str]:
-    """Lines of standard input, as they are typed.
+class Typed:
+    """Lines of standard input as they are typed: an iterator that may be waited for and left any number of times.
 
     A thread reads the descriptor itself: a terminal, a pipe and a file alike, and none of it keeps the process alive.
     """
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes] = asyncio.Queue()
-    descriptor = sys.stdin.fileno()
 
-    def read() -> None:
-        data = b"?"
-        while data:
-            try:
-                data = os.read(descriptor, _READ)
-            except OSError:
-                data = b""
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(queue.put_nowait, data)
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._whole: deque[bytes] = deque()
+        self._rest = b""
+        self._ended = False
+        loop = asyncio.get_running_loop()
+        arguments = (sys.stdin.fileno(), loop, self._queue)
+        threading.Thread(target=_read, args=arguments, name="standard input", daemon=True).start()
 
-    threading.Thread(target=read, name="standard input", daemon=True).start()
-    rest = b""
-    while data := await queue.get():
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield _text(line)
-    if rest:
-        yield _text(rest)
+    def __aiter__(self) -> Typed:
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._whole:
+            if self._ended:
+                raise StopAsyncIteration
+            data = await self._queue.get()
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            self._ended = not data
+            if self._ended and self._rest:
+                whole.append(self._rest)
+            self._whole.extend(whole)
+        return _text(self._whole.popleft())
+
+
+def _read(descriptor: int, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes]) -> None:
+    data = b"?"
+    while data:
+        try:
+            data = os.read(descriptor, _READ)
+        except OSError:
+            data = b""
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(queue.put_nowait, data)
 
 
 def _text(line: bytes) -> str:

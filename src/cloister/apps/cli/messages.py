@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from cloister.apps.cli.frame import Command, settings_of
-from cloister.apps.cli.session import patiently, with_client
+from cloister.apps.cli.session import lasting, patiently, with_client
 from cloister.errors import CloisterError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -95,40 +97,48 @@ def listen(ctx: click.Context, rooms: tuple[str, ...], count: int | None, timeou
     All rooms, or those named. With --json every event is an object; Ctrl+C ends it.
     """
 
-    async def work(client: Client) -> None:
-        wanted = {await _id_of(client, name) for name in rooms}
-        screen = settings_of(ctx).screen
+    listener = Listener(settings_of(ctx).screen, rooms, count)
+
+    async def listening() -> None:
         try:
             async with asyncio.timeout(timeout):
-                await _listen(client, screen, wanted, count)
+                await lasting(settings_of(ctx), listener.listen)
         except TimeoutError:
             raise UnavailableError("time_over", f"{timeout:g} s") from None
 
-    with_client(settings_of(ctx), work)
+    asyncio.run(listening())
 
 
-async def _id_of(client: Client, name: str) -> str:
-    return (await patiently(client, lambda: client.room(name))).id
+class Listener:
+    """Writes events until `count` messages of the wanted rooms were written; goes on where it was when begun anew."""
 
+    def __init__(self, screen: Screen, rooms: Sequence[str], count: int | None) -> None:
+        self._screen = screen
+        self._rooms = rooms
+        self._left = count
+        self._cursor: int | None = None
 
-async def _listen(client: Client, screen: Screen, wanted: set[str], count: int | None) -> None:
-    """Write events until `count` messages of the wanted rooms were written."""
-    from cloister.apps.cli import view
-    from cloister.client import api
-
-    left = count
-    async for event in client.events():
-        if not _concerns(event, wanted):
-            continue
-        kind, fields = view.event_record(event)
-        screen.record(kind, **fields)
-        if isinstance(event, api.MessageReceived):
-            screen.data(view.message_lines(event.message, with_room=len(wanted) != 1))
-            left = None if left is None else left - 1
-            if left == 0:
+    async def listen(self, client: Client) -> None:
+        """Write events as they come."""
+        wanted = {(await patiently(client, partial(client.room, name))).id for name in self._rooms}
+        async for event in client.events(self._cursor):
+            self._cursor = event.cursor
+            if _concerns(event, wanted):
+                self._write(event, with_room=len(wanted) != 1)
+            if self._left == 0:
                 return
-        elif not screen.json and (line := view.event_line(event)):
-            screen.say(f"* {line}", "dim")
+
+    def _write(self, event: Event, *, with_room: bool) -> None:
+        from cloister.apps.cli import view
+        from cloister.client import api
+
+        kind, fields = view.event_record(event)
+        self._screen.record(kind, **fields)
+        if isinstance(event, api.MessageReceived):
+            self._screen.data(view.message_lines(event.message, with_room=with_room))
+            self._left = None if self._left is None else self._left - 1
+        elif not self._screen.json and (line := view.event_line(event)):
+            self._screen.say(f"* {line}", "dim")
 
 
 def _concerns(event: Event, wanted: set[str]) -> bool:

@@ -37,6 +37,8 @@ class Settings:
     quiet: bool = False
     verbose: bool = False
     color: bool = True
+    password: str | None = field(default=None, repr=False)
+    """Once it is known: a profile may have to be opened again."""
     screen: Screen = field(init=False)
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ def list_(ctx: click.Context) -> None:
     from cloister.apps.cli import view
 
     async def work(client: Client) -> list[RoomInfo]:
+        await caught_up(client)
         return await client.rooms()
 
     screen = settings_of(ctx).screen

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.output import Settings
 from cloister.apps.cli.prompt import ask_password, given_password
 from cloister.errors import CloisterError, UsageError
@@ -44,21 +45,51 @@ def profile_name(settings: Settings) -> str:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Client]:
-    """A client of the profile; asks for the password only when this process has to open the vault."""
+    """A client of the profile; asks for the password only when this process has to open the vault.
+
+    An owner that is just coming or going does not answer: it is tried again for a moment.
+    """
+    name = profile_name(settings)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE
+    while True:
+        async with AsyncExitStack() as stack:
+            try:
+                client = await _open(stack, settings, name)
+                await client.status()
+            except CloisterError as error:
+                if error.code not in ("profile_in_use", "closed") or loop.time() > end:
+                    raise
+            else:
+                yield client
+                return
+        await asyncio.sleep(_POLL)
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, name: str) -> Client:
     from cloister.client.client import Client
 
-    name = profile_name(settings)
-    given = given_password()
-    async with AsyncExitStack() as stack:
-        try:
-            client = await stack.enter_async_context(Client.open(name, password=given))
-        except UsageError as error:
-            if error.code != "wrong_password" or given is not None:
-                raise
-            client = await stack.enter_async_context(
-                Client.open(name, password=ask_password(f"Password of profile {name}"))
-            )
-        yield client
+    if settings.password is None:
+        settings.password = given_password()
+    try:
+        return await stack.enter_async_context(Client.open(name, password=settings.password))
+    except UsageError as error:
+        if error.code != "wrong_password" or settings.password is not None:
+            raise
+    settings.password = ask_password(f"Password of profile {name}")
+    return await stack.enter_async_context(Client.open(name, password=settings.password))
+
+
+async def lasting(settings: Settings, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """What `work` gives; begun anew with the profile's next owner, or in this process, when its owner ends."""
+    while True:
+        async with opened(settings) as client:
+            try:
+                return await work(client)
+            except (CloisterError, BaseExceptionGroup) as raised:
+                if as_cloister_error(raised).code != "closed":
+                    raise
+        await asyncio.sleep(_POLL)
 
 
 async def caught_up(client: Client, seconds: float = PATIENCE) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -28,7 +29,7 @@ def talk(backend: FakeBackend, *lines: str, own_echo: bool = True, json: bool = 
     async def run_chat() -> None:
         client = Client(backend)
         info = await client.room("triad")
-        await chat.Chat(client, info, Settings(json=json).screen, own_echo=own_echo).run(typed(*lines))
+        await chat.Chat(Settings(json=json).screen, typed(*lines), own_echo=own_echo).run(client, info)
 
     asyncio.run(run_chat())
 
@@ -42,12 +43,21 @@ def test_chat_in_no_room_is_exit_code_6(backend: FakeBackend) -> None:
     assert run(["chat", "none", "--plain"]) == 6
 
 
-def test_the_owner_that_ends_takes_the_chat_with_it(backend: FakeBackend) -> None:
-    backend.plan = [None]
-    backend.stays_queued = True
-    with pytest.raises(ExceptionGroup) as caught:
-        talk(backend, "x")
-    assert caught.group_contains(Exception, match="closed")
+def test_the_chat_goes_on_with_the_profiles_next_owner(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    backend.plan = [api.MessageReceived(cursor=1, message=message("one")), None]
+    backend.next_plan = [api.MessageReceived(cursor=2, message=message("two", number=2))]
+    backend.messages = [message("one")]
+    threading.Timer(0.3, lambda: os.close(write)).start()
+    os.write(write, b"typed before\n")
+    with os.fdopen(read) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        assert run(["chat", "triad", "--plain"]) == 0
+    shown = words(capsys.readouterr().out)
+    assert [line for line in shown if line.startswith("bob")] == ["bob: one", "bob: two"]
+    assert [sent.text for sent in backend.commands if isinstance(sent, api.Send)] == ["typed before"]
 
 
 def test_a_text_that_is_refused_is_said_so_and_the_chat_goes_on(
@@ -59,9 +69,6 @@ def test_a_text_that_is_refused_is_said_so_and_the_chat_goes_on(
     backend.refuse = None
 
     async def run_chat() -> None:
-        client = Client(backend)
-        line = chat.Chat(client, room(), Settings().screen, own_echo=True)
-
         async def two() -> AsyncIterator[str]:
             yield "before"
             backend.refuse = UsageError("read_only")
@@ -69,7 +76,7 @@ def test_a_text_that_is_refused_is_said_so_and_the_chat_goes_on(
             backend.refuse = None
             yield "after"
 
-        await line.run(two())
+        await chat.Chat(Settings().screen, two(), own_echo=True).run(Client(backend), room())
 
     asyncio.run(run_chat())
     assert "code: read_only" in capsys.readouterr().err
@@ -140,7 +147,7 @@ def test_lines_come_from_a_pipe_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.stdin", stream)
 
         async def collect() -> list[str]:
-            return [line async for line in chat.lines()]
+            return [line async for line in chat.Typed()]
 
         assert asyncio.run(collect()) == ["one", "twö", "", "last"]
 
@@ -153,7 +160,7 @@ def test_bytes_that_are_no_text_are_usage(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("sys.stdin", stream)
 
         async def collect() -> list[str]:
-            return [line async for line in chat.lines()]
+            return [line async for line in chat.Typed()]
 
         with pytest.raises(UsageError):
             asyncio.run(collect())

@@ -83,9 +83,12 @@ def test_listen_ends_with_8_when_the_time_is_over(backend: FakeBackend) -> None:
     assert run(["listen", "--timeout", "0.02"]) == 8
 
 
-def test_listen_ends_with_3_when_the_owner_ends(backend: FakeBackend) -> None:
-    backend.plan = [None]
-    assert run(["listen"]) == 3
+def test_listen_goes_on_with_the_profiles_next_owner(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    backend.plan = [received("one", 1), None]
+    backend.next_plan = [received("two", 2)]
+    assert run(["listen", "--count", "2"]) == 0
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
+    assert backend.passwords == [None, None]
 
 
 def test_listen_writes_messages_as_they_come(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cloister.apps.cli.chat import lines
+from cloister.apps.cli.chat import Typed
 from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Command
 from cloister.apps.cli.session import patiently
@@ -57,7 +57,7 @@ async def _member(secrets_to: int) -> None:
     from cloister.client.inventory import secrets_of
     from cloister.client.setup import enrol
 
-    told = lines()
+    told = Typed()
     spec = json.loads(await anext(told))
     profile, password = Path(spec["home"]) / spec["user"], spec["password"]
     try:

@@ -40,8 +40,10 @@ def database(folder: Path) -> sqlite3.Connection:
 def entry(connection: sqlite3.Connection, log: int, payload: bytes, kind: str = "application") -> None:
     (count,) = connection.execute("SELECT count(*) FROM entries WHERE id >> 40 = ?", (log,)).fetchone()
     number = log << 40 | (count + 1)
-    row = (number, kind, 0, 1, b"t" * 32, os.urandom(16), payload, b"p" * 32, b"a" * 32, None, None, b"", 1, b"h" * 32)
-    connection.execute(f"INSERT INTO entries VALUES ({','.join('?' * len(row))})", row)
+    connection.execute(
+        "INSERT INTO entries (id, kind, ts_ms, payload, rest) VALUES (?, ?, 1, ?, ?)",
+        (number, kind, payload, os.urandom(64)),
+    )
 
 
 def in_base64(value: bytes, shift: int, *, url: bool) -> bytes:
