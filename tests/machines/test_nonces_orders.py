@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 
+from cloister.primitives.rsa import RsaSigningKey
 from cloister.protocols.interface import Channel, ChannelKind, Envelope, EpochChanged, Post, State
 from cloister.protocols.nonces import Nonces
 from support.suite_net import ROOM, Net, Node, agreed, assembly, seeded
@@ -26,6 +27,15 @@ class Made:
     hello: Envelope
     key_check: str
     commit: Envelope
+
+
+class QuickSign(RsaSigningKey):
+    """Signs nothing: what the copies of the receiver say is read by nobody."""
+
+    __slots__ = ()
+
+    def sign(self, message: bytes) -> bytes:
+        return bytes(384)
 
 
 @cache
@@ -53,7 +63,10 @@ def read(case: Made, order: list[Envelope], seed: object) -> str:
 
     The copy's own messages are new ones with the old nonce, so the others' confirms hold.
     """
-    session = SUITE.restore(case.receiver.me, case.items)
+    keys = case.receiver.me.keys
+    assert keys.rsa_sign is not None
+    me = replace(case.receiver.me, keys=replace(keys, rsa_sign=QuickSign(keys.rsa_sign._key)))
+    session = SUITE.restore(me, case.items)
     rng = seeded(seed)
     now = case.receiver.net.now
     waiting = [case.hello, *order]
@@ -77,17 +90,23 @@ def expected(case: Made) -> str:
     return case.receiver.live.export("order", b"", 16).hex()
 
 
-def test_n3_all_orders_of_the_six_messages_of_the_others() -> None:
+@pytest.mark.parametrize("first", range(6))
+def test_n3_all_orders_of_the_six_messages_of_the_others(first: int) -> None:
     case = made(3)
-    orders = list(itertools.permutations(case.others))
-    assert len(orders) == 720
+    orders = [order for order in itertools.permutations(case.others) if order[0] is case.others[first]]
+    assert len(orders) == 120
     for number, order in enumerate(orders):
         assert read(case, list(order), number) == expected(case)
 
 
 @pytest.mark.parametrize(
     "n",
-    [4, 8, pytest.param(16, marks=pytest.mark.slow), pytest.param(32, marks=pytest.mark.slow)],
+    [
+        4,
+        pytest.param(8, marks=pytest.mark.slow),
+        pytest.param(16, marks=pytest.mark.slow),
+        pytest.param(32, marks=pytest.mark.slow),
+    ],
 )
 def test_200_seeded_orders_to_one_receiver(n: int) -> None:
     case = made(n)
@@ -97,9 +116,9 @@ def test_200_seeded_orders_to_one_receiver(n: int) -> None:
         assert read(case, order, seed) == expected(case)
 
 
-def _agree(n: int, seed: int) -> None:
+def _agree(n: int, seed: object) -> None:
     net, nodes = assembly(SUITE, n, seed)
-    net.mix(random.Random(seed))
+    net.mix(random.Random(repr(seed)))
     _all_agree(net, nodes)
 
 
@@ -114,8 +133,14 @@ def _all_agree(net: Net, nodes: list[Node]) -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_all_receiving_in_drawn_turns_agree(n: int) -> None:
-    for seed in range(5):
+    for seed in range(5 if n < 8 else 2):
         _agree(n, seed)
+
+
+@pytest.mark.slow
+def test_all_receiving_20_runs_of_8_members_agree() -> None:
+    for seed in range(20):
+        _agree(8, ("slow", seed))
 
 
 @pytest.mark.slow

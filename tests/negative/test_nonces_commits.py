@@ -65,21 +65,21 @@ def test_a_commit_against_another_epoch_is_refused() -> None:  # COM-01
     refusal(ready().session(), envelope, code="stale_epoch", check="COM-01")
 
 
-def test_a_commit_whose_run_log_differs_is_refused() -> None:  # COM-03
+def test_a_commit_whose_run_log_differs_is_refused() -> None:  # COM-02
     altered = ready().altered(lambda items: items.__setitem__(3, bytes(32)))
-    refusal(ready().session(), altered, code="bad_head", check="COM-03")
+    refusal(ready().session(), altered, code="bad_head", check="COM-02")
 
 
 @pytest.mark.parametrize("field", [2, 4], ids=["th", "mac"])
-def test_a_commit_that_no_member_of_the_run_made_is_refused(field: int) -> None:  # COM-04
+def test_a_commit_that_no_member_of_the_run_made_is_refused(field: int) -> None:  # COM-03
     altered = ready().altered(lambda items: items.__setitem__(field, bytes(32)))
-    refusal(ready().session(), altered, code="confirm_mismatch", check="COM-04")
+    refusal(ready().session(), altered, code="confirm_mismatch", check="COM-03")
 
 
-def test_a_commit_with_another_token_is_refused() -> None:  # COM-05
+def test_a_commit_with_another_token_is_refused() -> None:  # COM-04
     for token in (bytes(32), None):
         envelope = replace(ready().commit, next_token_hash=token)
-        refusal(ready().session(), envelope, code="wrong_context", check="COM-05")
+        refusal(ready().session(), envelope, code="wrong_context", check="COM-04")
 
 
 def test_a_commit_of_another_form_is_refused() -> None:
@@ -92,7 +92,7 @@ def test_a_commit_of_another_room_is_refused() -> None:
     refusal(ready().session(), envelope, code="misrouted")
 
 
-def test_a_commit_before_the_head_that_the_inviter_vouched_for_is_refused() -> None:  # COM-06
+def test_a_commit_before_the_head_that_the_inviter_vouched_for_is_refused() -> None:  # COM-05
     net, nodes = agreed(SUITE, 2, "joined")
     nodes[0].say(b"one")
     net.settle()
@@ -103,13 +103,13 @@ def test_a_commit_before_the_head_that_the_inviter_vouched_for_is_refused() -> N
     commit = net.rooms[ROOM].entries[-1]
     head = net.rooms[ROOM].entries[1].head
     assert isinstance(head, SignedHead)
-    refusal(new.live, replace(commit, seq=head.seq), code="bad_head", check="COM-06")
+    refusal(new.live, replace(commit, seq=head.seq), code="bad_head", check="COM-05")
     new.silent = None
     net.settle()
     assert new.live.view.state is State.READY
 
 
-def test_a_commit_before_all_confirms_waits_for_the_runs_log() -> None:  # COM-02
+def test_a_commit_before_all_confirms_waits_for_the_runs_log() -> None:
     net, nodes = agreed(SUITE, 3, "waits")
     slow = nodes[2]
     nodes[0].change(Rekey())
@@ -129,7 +129,7 @@ def test_a_commit_before_all_confirms_waits_for_the_runs_log() -> None:  # COM-0
     assert slow.faults == []
 
 
-def test_a_commit_that_the_run_does_not_bear_out_is_never_confirmed() -> None:  # COM-02
+def test_a_commit_that_the_run_does_not_bear_out_is_never_confirmed() -> None:
     """The relay shows a commit while the victim's run log ends before the last confirm: the old epoch stays."""
     net, nodes = agreed(SUITE, 3, "never")
     slow = nodes[2]

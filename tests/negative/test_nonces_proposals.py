@@ -12,16 +12,20 @@ from cloister.protocols import run as runs
 from cloister.protocols.context import party_of
 from cloister.protocols.epochs import current
 from cloister.protocols.interface import (
+    READ_ONLY_ITEM,
     Add,
     Behind,
+    ChannelKind,
     Direct,
     EntryKind,
     Envelope,
     Fault,
     Follow,
     Leave,
+    Me,
     Need,
     NotReady,
+    OpenRun,
     Rekey,
     Remove,
     SetPolicy,
@@ -40,6 +44,7 @@ from support.suite_net import (
     Net,
     agreed,
     device_name,
+    dump,
     keys_of,
     refusal,
     seeded,
@@ -396,19 +401,35 @@ def test_parking_before_ten_minutes_is_refused() -> None:  # RUN-18
 
 
 def test_parking_somebody_who_answered_is_refused() -> None:  # RUN-18
-    _parking_refused(after=11 * MINUTE, parked="b", code="roster")
+    _parking_refused(after=10 * MINUTE + 1, parked="b", code="roster")
 
 
 def test_parking_somebody_who_was_not_asked_is_refused() -> None:  # RUN-18
-    _parking_refused(after=11 * MINUTE, parked="d", code="roster")
+    _parking_refused(after=10 * MINUTE + 1, parked="d", code="roster")
 
 
 def test_a_second_freeze_of_one_author_within_a_day_is_refused() -> None:  # RUN-18
-    _parking_refused(after=11 * MINUTE, parked="c", code="not_allowed", twice=True)
+    _parking_refused(after=10 * MINUTE + 1, parked="c", code="not_allowed", twice=True)
 
 
-def _parking_refused(*, after: int, parked: str, code: str, twice: bool = False) -> None:
-    """b judges a's second proposal of d's removal, which parks somebody, in a room of five."""
+def test_parking_for_an_unknown_run_is_refused() -> None:  # RUN-18
+    _parking_refused(after=10 * MINUTE + 1, parked="c", code="roster", basis=bytes(16))
+
+
+def test_parking_judged_at_a_time_before_the_answers_is_refused() -> None:  # RUN-18
+    _parking_refused(after=10 * MINUTE + 1, parked="b", code="roster", seq=0)
+
+
+def _parking_refused(
+    *,
+    after: int,
+    parked: str,
+    code: str,
+    twice: bool = False,
+    basis: bytes | None = None,
+    seq: int | None = None,
+) -> None:
+    """a's second proposal of d's removal, which parks somebody, in a room of five; b (or e) judges it."""
     net, nodes = agreed(SUITE, 5, "parked five")
     names = {node.name[18]: node.name for node in nodes}
     a, b = nodes[0], nodes[1]
@@ -419,18 +440,17 @@ def _parking_refused(*, after: int, parked: str, code: str, twice: bool = False)
     first = runs.Proposal.decode(net.mail[names["c"]][0].payload)
     net.pass_time(after)
     left = tuple(sorted(name for user, name in names.items() if user not in ("d", parked)))
-    (run_log,) = [log for log in net.runs.values() if log.id == first.context.run_id]
-    context = replace(
-        first.context, run_id=bytes([9]) * 16, deadline=net.now + DAY, roster=tuple(sorted({*left, b.name}))
+    log = net.runs[first.context.run_id]
+    context = replace(first.context, deadline=net.now + DAY, roster=left)
+    parking = Parking(
+        devices=(names[parked],),
+        run_id=first.context.run_id if basis is None else basis,
+        seq=len(log.entries) if seq is None else seq,
     )
-    if parked == "b":
-        context = replace(context, roster=left)
-    parking = Parking(devices=(names[parked],), run_id=first.context.run_id, seq=len(run_log.entries))
     change = replace(first.change, parking=parking)
     judge = b if parked != "b" else nodes[4]
-    if parked == "b":
-        judge.silent = None
-        net.settle([judge])
+    judge.silent = None
+    net.settle([judge])
     key = keys_of(0).rsa_sign
     assert key is not None
 
@@ -481,8 +501,6 @@ def _invited(**changes: object) -> Envelope:
 
 
 def _join(envelope: Envelope) -> object:
-    from cloister.protocols.interface import Me
-
     room = standing()
     me = Me(device=X, keys=keys_of(3), directory=lambda: room.net.directory, realm="home")
     return SUITE.join(me, envelope, None, NOW, seeded(1))
@@ -581,3 +599,85 @@ def test_a_room_that_never_was_is_proposed_again_as_a_new_one() -> None:
     with pytest.raises(UsageError) as error:
         a.change(Add(b.name))
     assert error.value.code == "not_ready"
+
+
+def test_a_fifth_proposal_ahead_of_the_log_is_refused() -> None:
+    room = standing()
+    session = room.session()
+    for i in range(5):
+        ahead = room.propose(room.context(prev_th=bytes([i]) * 32, epoch=9, run_id=bytes([i]) * 16))
+        if i < 4:
+            session.receive(ahead, NOW, seeded(1))
+        else:
+            refusal(session, ahead, code="quota")
+    session.wake(NOW + 2 * DAY, seeded(1))
+    assert not [key for key in dump(session) if key.startswith(b"held/")], "they go with their deadlines"
+
+
+def test_a_held_proposal_is_judged_when_its_time_has_come() -> None:
+    net, nodes = agreed(SUITE, 3, "held and refused")
+    a, b, c = nodes
+    c.silent = lambda envelope: envelope.channel.kind is ChannelKind.ROOM
+    b.change(Rekey())
+    net.settle()
+    epoch = current(a.live._draft())  # type: ignore[attr-defined]
+    assert epoch is not None
+    forger = Standing(net, nodes, epoch, 2)
+    context = forger.context(epoch=3, prev_th=bytes(32), roster=epoch.roster)
+    net.mail[c.name].append(forger.propose(context))
+    net.settle()
+    c.silent = None
+    net.settle()
+    assert [fault.code for fault in c.faults] == ["stale_epoch"]
+    assert c.live.view.epoch == 2
+
+
+def test_a_profile_without_rsa_keys_cannot_take_part() -> None:
+    room = standing()
+    bare = Me(device=Y, keys=keys_of(3, rsa=False), directory=lambda: room.net.directory, realm="home")
+    with pytest.raises(UsageError) as error:
+        SUITE.create(bare, ROOM, POLICY, NOW, seeded(1))
+    assert error.value.code == "not_ready"
+    with pytest.raises(UsageError):
+        SUITE.join(bare, _invited(), None, NOW, seeded(1))
+
+
+def test_here_changes_nothing_where_this_device_may_not_add() -> None:
+    net = Net(seed="may not add")
+    nodes = [net.node(SUITE, user, index) for index, user in enumerate("abcd")]
+    nodes[0].create(ROOM, replace(POLICY, may_add=Who.OWNERS))
+    nodes[0].change(*(Add(node.name) for node in nodes[1:]))
+    net.settle()
+    nodes[2].silent = lambda envelope: True
+    nodes[0].change(Remove(nodes[3].name))
+    net.settle()
+    net.pass_time(10 * MINUTE)
+    net.settle()
+    nodes[0].silent = lambda envelope: True
+    nodes[2].silent = None
+    net.settle()
+    assert nodes[2].name in nodes[1].live.view.parked
+    assert not [key for key in nodes[1].items if key.startswith(b"here/")]
+
+
+def test_an_order_for_an_epoch_that_has_ended_is_refused() -> None:
+    net, nodes = agreed(SUITE, 3, "late order")
+    a, b, c = nodes
+    c.silent = lambda envelope: envelope.kind == EntryKind.HANDSHAKE and envelope.channel.kind is ChannelKind.ROOM
+    a.apply(tuple(e for e in a.live.change([Remove(c.name)], net.now, a.rng) if not isinstance(e, OpenRun)))
+    order = net.rooms[ROOM].entries[-1]
+    fresh, others = agreed(SUITE, 3, "late order")
+    others[0].change(Rekey())
+    fresh.settle()
+    late = [effect.code for effect in others[1].live.receive(order, fresh.now, seeded(1)) if isinstance(effect, Fault)]
+    assert late == ["stale_epoch"]
+    del b
+
+
+def test_a_restored_backup_takes_no_run_entry_before_it_was_woken() -> None:
+    from support.insider import bench
+
+    case = bench()
+    items = {**case.stages["hello"], READ_ONLY_ITEM: b""}
+    session = SUITE.restore(case.nodes[case.victim].me, items)
+    refusal(session, case.messages[2, "hello"], code="not_ready")

@@ -124,12 +124,13 @@ AGREED: Shelf[Schedule] = Shelf(b"agreed", Schedule.encode, Schedule.decode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEntry:
-    """A message out of a run's log; `seq` and `hash` are its place there."""
+    """A message out of a run's log; `seq` and `hash` are its place there, `at` (ms) when the relay took it."""
 
     message: bytes
     entry_id: bytes
     seq: int
     hash: bytes
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +219,8 @@ class Agreement(Protocol):
         """Whose message the run waits for."""
         ...
 
-    def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int) -> bool:
-        """Whether, up to entry `seq` of the run's log, the device had said all that was awaited of it."""
+    def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int, before: int) -> bool:
+        """Whether, by entry `seq` of the run's log or `before` (ms), the device had said all that was awaited of it."""
         ...
 
     def forget(self, draft: Draft, run_id: bytes) -> None:

@@ -102,47 +102,39 @@ def check_against(envelope: Envelope, run: Run, parent: Epoch | None) -> None:
 
 
 @check("COM-02")
-def check_confirmed(run: Run, agreed: Schedule | None) -> None:
-    """PeerError("not_confirmed") unless all confirms have verified here."""
-    if agreed is None or not run.ready_at:
-        raise PeerError("not_confirmed", check="COM-02")
-
-
-@check("COM-03")
 def check_run_head(run: Run, entry: CommitEntry) -> None:
     """PeerError("bad_head") unless the commit names the entry of the run's log by which all confirms stood."""
     if entry.head_hash != sha256(run.head):
-        raise PeerError("bad_head", "another run log than the one seen here", check="COM-03")
+        raise PeerError("bad_head", "another run log than the one seen here", check="COM-02")
+
+
+@check("COM-03")
+def check_commit_mac(suite: str, agreed: Schedule, entry: CommitEntry) -> None:
+    """PeerError("confirm_mismatch") unless a member of the run made the commit, for this transcript."""
+    with named("COM-03"):
+        verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
+    if entry.th != agreed.th:
+        raise PeerError("confirm_mismatch", check="COM-03")
 
 
 @check("COM-04")
-def check_commit_mac(suite: str, agreed: Schedule, entry: CommitEntry) -> None:
-    """PeerError("confirm_mismatch") unless a member of the run made the commit, for this transcript."""
-    with named("COM-04"):
-        verify_mac(entry.tag, agreed.confirm, f"{suite} commit entry", entry.th, code="confirm_mismatch")
-    if entry.th != agreed.th:
-        raise PeerError("confirm_mismatch", check="COM-04")
-
-
-@check("COM-05")
 def check_next_token(envelope: Envelope, token: bytes) -> None:
     """PeerError("wrong_context") unless the entry opens the log to the run's own token."""
     if envelope.next_token_hash != sha256(token):
-        raise PeerError("wrong_context", "the next token is not the run's", check="COM-05")
+        raise PeerError("wrong_context", "the next token is not the run's", check="COM-04")
 
 
-@check("COM-06")
+@check("COM-05")
 def check_after_head(envelope: Envelope, head: SignedHead | None) -> None:
     """PeerError("bad_head") when the commit stands before the head that the inviter vouched for."""
     if head is not None and envelope.seq <= head.seq:
-        raise PeerError("bad_head", check="COM-06")
+        raise PeerError("bad_head", check="COM-05")
 
 
 def judge_commit(turn: Turn, envelope: Envelope, run: Run, entry: CommitEntry) -> Schedule:
-    """The schedule of the epoch that a commit begins, everything checked."""
+    """The schedule of the epoch that a commit of an agreed run begins, everything checked."""
     agreed = turn.draft.get(AGREED, run.id)
     check_against(envelope, run, turn.draft.get(EPOCH, run.proposal.context.prev_th))
-    check_confirmed(run, agreed)
     if agreed is None:
         raise PeerError("not_confirmed")
     check_commit_mac(turn.agreement.suite, agreed, entry)

@@ -103,8 +103,9 @@ def check_changes_allowed(proposal: Proposal, epoch: Epoch, user: str) -> None:
 def check_parking(turn: Turn, proposal: Proposal, orders: tuple[Order, ...]) -> None:
     """PeerError("roster") or ("not_allowed") unless devices are parked by the rules.
 
-    An order must be carried out; they were asked in a run 10 minutes ago and had not answered by the entry named;
-    no author of these orders has had a freeze that parked somebody for a day.
+    An order must be carried out; they were asked in a run 10 minutes ago, known here, and had not answered by the entry
+    that the proposer names, nor by the time of the proposal as the relay dates entries; no author of these orders has
+    had a freeze that parked somebody for a day.
     """
     parking = proposal.change.parking
     if parking is None:
@@ -114,10 +115,15 @@ def check_parking(turn: Turn, proposal: Proposal, orders: tuple[Order, ...]) -> 
         raise PeerError("not_allowed", "one freeze that parks somebody per author and day", check="RUN-18")
     basis = turn.draft.get(RUN, parking.run_id)
     if basis is None:
-        return
+        raise PeerError("roster", "parked for a run that nobody here was asked in", check="RUN-18")
+    before = proposal.opened() - runs.CLOCK_SKEW
     early = proposal.opened() < basis.proposal.opened() + PARK_AFTER - runs.CLOCK_SKEW
     asked = set(parking.devices) <= set(basis.proposal.context.roster)
-    if early or not asked or any(turn.agreement.answered(turn.draft, basis, d, parking.seq) for d in parking.devices):
+    if (
+        early
+        or not asked
+        or any(turn.agreement.answered(turn.draft, basis, device, parking.seq, before) for device in parking.devices)
+    ):
         raise PeerError("roster", "parked without cause", check="RUN-18")
 
 

@@ -43,15 +43,20 @@ _ERASED: Final = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A message that counts: the digest of its content, and its place in the run's log (0 until it stands there)."""
+    """A message that counts: its content's digest, and its place (0 until it has one) and time in the run's log."""
 
     digest: bytes = b""
     seq: int = 0
     hash: bytes = b""
+    at: int = 0
 
     def items(self) -> list[object]:
         """The stored form."""
-        return [self.digest, self.seq, self.hash]
+        return [self.digest, self.seq, self.hash, self.at]
+
+    def by(self, seq: int, before: int) -> bool:
+        """Whether it stood in the log by entry `seq`, or before that time (ms)."""
+        return bool(self.seq) and (self.seq <= seq or self.at <= before)
 
 
 NOTHING: Final = Said()
@@ -90,11 +95,12 @@ class Peer:
 
 
 def _said(fields: Fields) -> Said:
-    return Said(fields.octets("digest", most=HASH), fields.uint("seq"), fields.octets("hash", most=HASH))
+    digest, seq, entry_hash = fields.octets("digest", most=HASH), fields.uint("seq"), fields.octets("hash", most=HASH)
+    return Said(digest, seq, entry_hash, fields.uint("at"))
 
 
 def _encode_entry(entry: RunEntry) -> bytes:
-    return enc(entry.message, entry.entry_id, entry.seq, entry.hash)
+    return enc(entry.message, entry.entry_id, entry.seq, entry.hash, entry.at)
 
 
 def _decode_entry(data: bytes) -> RunEntry:
@@ -104,6 +110,7 @@ def _decode_entry(data: bytes) -> RunEntry:
         entry_id=fields.octets("entry id", ID),
         seq=fields.uint("seq"),
         hash=fields.octets("hash", most=HASH),
+        at=fields.uint("at"),
     )
 
 
@@ -139,7 +146,7 @@ class _Hearing:
 
     def place(self) -> Said:
         """The message as one that counts."""
-        return Said(steps_of.digest(self.message), self.entry.seq, self.entry.hash)
+        return Said(steps_of.digest(self.message), self.entry.seq, self.entry.hash, self.entry.at)
 
 
 def _peer(draft: Draft, run: Run, index: int) -> Peer:
@@ -232,14 +239,14 @@ class NonceAgreement:
             if not _peer(draft, run, index).said(kind).digest
         )
 
-    def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int) -> bool:
-        """Whether, up to entry `seq`, the device had said all that was awaited of it."""
+    def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int, before: int) -> bool:
+        """Whether, by entry `seq` or `before` (ms), the device had said all that was awaited of it."""
         peers = _peers(draft, run)
         peer = peers[run.proposal.context.roster.index(device)]
         for kind in KINDS.values():
-            if not 0 < peer.said(kind).seq <= seq:
+            if not peer.said(kind).by(seq, before):
                 return False
-            if not all(0 < other.said(kind).seq <= seq for other in peers):
+            if not all(other.said(kind).by(seq, before) for other in peers):
                 break
         return True
 

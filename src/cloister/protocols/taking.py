@@ -89,7 +89,9 @@ def _take_run(turn: Turn, envelope: Envelope) -> None:
         raise PeerError("not_ready", "restored from a backup: wake comes first")
     message = runs.unseal(turn.agreement.suite, run.proposal.secret, run.id, envelope.entry_id, envelope.payload)
     before = (run.phase, turn.agreement.missing(turn.draft, run))
-    entry = RunEntry(message=message, entry_id=envelope.entry_id, seq=envelope.seq, hash=envelope.hash)
+    entry = RunEntry(
+        message=message, entry_id=envelope.entry_id, seq=envelope.seq, hash=envelope.hash, at=envelope.ts_ms
+    )
     turn.agreement.take(turn, run, entry)
     after = turn.draft.get(RUN, run.id) or run
     if (after.phase, turn.agreement.missing(turn.draft, after)) == before:
