@@ -95,7 +95,7 @@ def test_lengths_of_time(text: str, amount: int) -> None:
     assert relay.milliseconds(text) == amount
 
 
-@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1.5h", "7 d", "1y", "100000d", "７d"])
+@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1.5h", "7 d", "1y", "100000d", "\uff17d"])
 def test_what_is_no_length_of_time_is_usage(text: str) -> None:
     with pytest.raises(UsageError):
         relay.milliseconds(text)
