@@ -61,18 +61,24 @@ class Ours:
         self.identity = Identity(key=key, template=template)
         self.keys: dict[bytes, bytes] = {}
 
+    def now(self) -> int:
+        """Milliseconds since the epoch; a recorded client has its own."""
+        return now()
+
     def create(self, group_id: bytes) -> None:
-        self.group = Group.create(self.identity, SUITE, group_id, POLICY, now(), self.rng)
+        self.group = Group.create(self.identity, SUITE, group_id, POLICY, self.now(), self.rng)
 
     def key_package(self) -> bytes:
-        self.own = make_key_package(SUITE, self.identity.key, self.identity.template, lifetime_from(now()), self.rng)
+        self.own = make_key_package(
+            SUITE, self.identity.key, self.identity.template, lifetime_from(self.now()), self.rng
+        )
         return encode_message(self.own.package)
 
     def join(self, welcome: bytes) -> None:
-        self.group = Group.join(self.own, self.identity, welcome, POLICY, now(), self.lookup)
+        self.group = Group.join(self.own, self.identity, welcome, POLICY, self.now(), self.lookup)
 
     def join_external(self, info: bytes, resync: int | None = None) -> bytes:
-        self.group, message = Group.join_external(self.identity, info, POLICY, now(), self.rng, resync=resync)
+        self.group, message = Group.join_external(self.identity, info, POLICY, self.now(), self.rng, resync=resync)
         return message
 
     def lookup(self, psk: Any) -> bytes | None:
@@ -94,16 +100,16 @@ class Ours:
             *(PreSharedKey(each) for each in psks or []),
         ]
         options = CommitOptions(path=path, public=public)
-        staged = self.group.commit(now(), self.rng, proposals, options, self.lookup)
-        self.group.merge(staged, now())
+        staged = self.group.commit(self.now(), self.rng, proposals, options, self.lookup)
+        self.group.merge(staged, self.now())
         return staged.message, staged.welcome or b""
 
     def process(self, message: bytes) -> bytes:
-        received = self.group.process(message, now(), self.lookup)
+        received = self.group.process(message, self.now(), self.lookup)
         if hasattr(received, "data"):
             return received.data
         if hasattr(received, "base"):
-            self.group.merge(received, now())
+            self.group.merge(received, self.now())
         return b""
 
     def protect(self, data: bytes) -> bytes:

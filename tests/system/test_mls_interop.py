@@ -140,12 +140,12 @@ class Room:
         seen = {each.authenticator() for each in self.members if not isinstance(each, MlsRs)}
         assert len(seen) == 1
 
-    def live(self) -> None:
+    def live(self, count: int = STEPS) -> None:
         steps = [self.add_anybody, self.update, self.remove, self.speak, self.join_from_outside]
-        for _ in range(STEPS):
+        for _ in range(count):
             self.random.choice(steps)()
             self.agree()
-        assert self.epoch > STEPS // 4
+        assert self.epoch > count // 4
         print(f"epochs {self.epoch}, members {len(self.members)}, joins refused by ts-mls {self.refused}")
 
 
