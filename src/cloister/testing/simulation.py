@@ -48,14 +48,18 @@ from cloister.testing.store import Crashed
 NAMES: Final = ("alice", "bob", "carol", "dave", "erin", "frank")
 CHAOS: Final = 90.0
 """Virtual seconds in which faults happen."""
-"""The detail of the alarm with which a removed member's late text is refused."""
+STEPS: Final = 5000
+"""Steps of the loop among which crashes are strewn; a run of six members takes about twice as many."""
 REST: Final = 2 * 3600.0
 """Virtual seconds in which everything must have come to rest after the last fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a seed decides: who takes part, what they do, what befalls them."""
+    """What a seed decides: who takes part, what they do, what befalls them.
+
+    `crashes` hit devices at steps of the loop, `planted` ones in their transactions; the relay crashes at any time.
+    """
 
     members: int
     texts: int
@@ -138,6 +142,7 @@ class Simulation:
         self.devices: dict[str, Device] = {}
         for name in NAMES[: self.plan.members]:
             self.devices[name] = self._device(name, realm, seed)
+        self._strikes = self._strike()
 
     def _device(self, name: str, realm: SmallRealm, seed: int) -> Device:
         device = Device(name, realm.accounts[name], SUITES, self.network, seed=seed)
@@ -183,6 +188,7 @@ class Simulation:
     # --- what happens ---------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        clock.loop().on_step = self._step
         self.relay.start()
         for device in self.devices.values():
             device.start()
@@ -223,7 +229,6 @@ class Simulation:
         """What will befall whom, in the order of `_befall`'s times."""
         names, rng = list(self.devices), self.random
         return [
-            *(self._crash_of(self.devices[rng.choice(names)]) for _ in range(self.plan.crashes)),
             *(
                 self._plant_in(self.devices[rng.choice(names)], rng.randint(1, 30), after=rng.random() < 0.5)
                 for _ in range(self.plan.planted)
@@ -231,6 +236,18 @@ class Simulation:
             *(self._crash_of(self.relay) for _ in range(self.plan.relay_crashes)),
             *(self._cut_of(rng.choice(names)) for _ in range(self.plan.cuts)),
         ]
+
+    def _strike(self) -> dict[int, Callable[[], None]]:
+        """Crashes at steps of the loop: between any two callbacks of any task."""
+        names, rng = list(self.devices), self.random
+        return {
+            rng.randint(1, STEPS): self._crash_of(self.devices[rng.choice(names)]) for _ in range(self.plan.crashes)
+        }
+
+    def _step(self, number: int) -> None:
+        strike = self._strikes.pop(number, None)
+        if strike is not None:
+            strike()
 
     async def _befall(self, fault: Callable[[], None]) -> None:
         await asyncio.sleep(self.random.uniform(0, CHAOS))
@@ -281,6 +298,7 @@ class Simulation:
     async def _heal(self) -> None:
         """No more faults; whatever is down comes up."""
         self.network.weather = CALM
+        self._strikes.clear()
         for name, device in self.devices.items():
             self.network.heal(name)
             device.store.crash_at = None
