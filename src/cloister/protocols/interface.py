@@ -20,10 +20,8 @@ How a driver uses it
 - `join` raises `Behind` where `receive` answers with `Need`: fetch, then call again with the same invitation.
 - After `restore` call `wake` once: it gives the next `Wake`. A driver that restores a backup (not its own live store)
   puts READ_ONLY_ITEM (empty value) first: the session seals nothing until a new epoch begins, which drops the item.
-- After each `EpochChanged` compare intents with `view.roster` and `view.pending_changes`; ask again for what is in
-  neither.
-- `EpochChanged` with state `pending` and an `access_token`: the key stands and its commit is awaited; present the token
-  to see it.
+- After each `EpochChanged` compare intents with `view.roster` and `pending_changes`; ask again for what is in neither.
+- `EpochChanged` with state `pending` and an `access_token`: the key stands; present the token to see its commit.
 - `view.joined_at` is the head that the inviter vouched for; the room's log must join it (`bad_head`).
 - NotReady(FROZEN, missing) from `seal`: `missing` are revoked devices to `Remove` first, or members a run waits for.
 
@@ -48,9 +46,8 @@ from cloister.protocols.caps import SenderAuth as SenderAuth
 DeviceId = str
 """`cloister://realm/u/USER/d/DEVICE`, at most 128 bytes."""
 RoomId = bytes
-"""16 random bytes."""
 RunId = bytes
-"""16 random bytes."""
+"""16 random bytes, as a room's id."""
 EntryId = bytes
 """16 random bytes, made by the sender; unique in its log."""
 Roster = tuple[DeviceId, ...]
@@ -316,7 +313,7 @@ class EpochChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Fetch something first: `realm` (ids: the log size as 8 bytes), `certificates`, `prekeys`."""
+    """Fetch first: `realm` (the log size, 8 bytes), `certificates`, `prekeys` (device ids, or references of own)."""
 
     what: Literal["realm", "certificates", "prekeys"]
     ids: tuple[bytes, ...]
@@ -392,12 +389,14 @@ class Me:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreKey:
-    """One key package: what is published, what stays here, and until when it may be used."""
+    """One key package: what is published, what stays here, from when until when (ms); `last_resort`: for many uses."""
 
     public: bytes
     private: bytes = field(repr=False)
     ref: bytes
     expires: int
+    not_before: int = 0
+    last_resort: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -456,7 +455,7 @@ class Session(Protocol):
         ...
 
     def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
-        """An answer to `Ask` or `Need`; `run-refused` (value: the run id): the relay did not open it."""
+        """An answer to `Ask` or `Need`; `run-refused` (run id), `commit-refused` (entry id): not taken by the relay."""
         ...
 
     def wake(self, now: int, rng: Rng) -> Effects:
@@ -481,7 +480,7 @@ class Suite(Protocol):
         ...
 
     def prekeys(self, me: Me, n: int, now: int, rng: Rng) -> Sequence[PreKey]:
-        """Fresh key packages; () where the suite has none."""
+        """`n` fresh key packages and one of last resort; () where the suite has none."""
         ...
 
     def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[Session, Effects]:

@@ -1,0 +1,168 @@
+"""Devices of suite `mls` on the net of `suite_net`: certificates in the directory, key packages at the relay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from cloister.codec.cbor import enc
+from cloister.errors import PeerError
+from cloister.identity.authority import Authority
+from cloister.identity.certificate import build_requests
+from cloister.identity.realm import DeviceRecord
+from cloister.protocols.interface import (
+    Add,
+    Behind,
+    Effects,
+    Envelope,
+    Fault,
+    Me,
+    Need,
+    PreKey,
+    RoomPolicy,
+)
+from cloister.protocols.mls import Mls
+from cloister.protocols.mls_session import MlsSession
+from support.suite_net import NOW, POLICY, ROOM, FakeDirectory, Net, Node, keys_of, seeded, users
+
+MLS = Mls()
+_AUTHORITY = Authority.create("home", NOW, seeded("authority"))
+_LEAVES: dict[tuple[str, int], tuple[bytes, ...]] = {}
+
+
+def certified(record: DeviceRecord, index: int) -> DeviceRecord:
+    """The record with a real certificate of the device key."""
+    place = record.device_id, index
+    if place not in _LEAVES:
+        requests = build_requests(keys_of(index, rsa=False), record.device_id)
+        _LEAVES[place] = _AUTHORITY.issue(requests, record.device_id, NOW, seeded(place))
+    return replace(record, certificates=_LEAVES[place])
+
+
+class CertifiedDirectory(FakeDirectory):
+    """As `FakeDirectory`, with certificates."""
+
+    def enrol(self, user: str, index: int, *, rsa: bool = False, device: str | None = None) -> str:
+        name = super().enrol(user, index, rsa=False, device=device)
+        size, record = self._versions[name][-1]
+        assert isinstance(record, DeviceRecord)
+        self._versions[name][-1] = (size, certified(record, index))
+        return name
+
+
+@dataclass
+class MlsNet(Net):
+    """The relay also keeps key packages; each is given out once, the last one again and again."""
+
+    directory: FakeDirectory = field(default_factory=CertifiedDirectory)
+    packages: dict[str, list[PreKey]] = field(default_factory=dict)
+
+    def member(self, user: str, index: int, *, packages: int = 2) -> MlsNode:
+        """One more device with key packages at the relay."""
+        name = self.directory.enrol(user, index)
+        directory = self.directory
+        me = Me(device=name, keys=keys_of(index, rsa=False), directory=lambda: directory, realm="home")
+        made = MlsNode(net=self, suite=MLS, me=me, rng=seeded((self.seed, user, index)))
+        self.nodes.append(made)
+        made.publish(packages)
+        return made
+
+    def claim(self, device: str) -> list[object] | None:
+        kept = self.packages.get(device, [])
+        if not kept:
+            return None
+        found = kept[0] if kept[0].last_resort else kept.pop(0)
+        return [device, found.public, found.ref, found.not_before, found.expires]
+
+
+@dataclass
+class MlsNode(Node):
+    """A device that answers `Need("prekeys")` as the engine does."""
+
+    own: dict[bytes, PreKey] = field(default_factory=dict)
+    offline: bool = False
+    """Whether answers to `Need("prekeys")` do not come."""
+
+    @property
+    def mls(self) -> MlsSession:
+        assert isinstance(self.session, MlsSession)
+        return self.session
+
+    def publish(self, n: int) -> None:
+        made = list(MLS.prekeys(self.me, n, self.net.now, self.rng))
+        assert isinstance(self.net, MlsNet)
+        self.net.packages[self.name] = made
+        self.own.update({each.ref: each for each in made})
+
+    def _carry_out(self, effect: object) -> None:
+        super()._carry_out(effect)
+        if isinstance(effect, Need) and effect.what == "prekeys" and self.session is not None and not self.offline:
+            self._supply(effect)
+
+    def _supply(self, need: Need) -> None:
+        assert isinstance(self.net, MlsNet)
+        own = [self.own[ref] for ref in need.ids if ref in self.own]
+        for each in own:
+            row = enc(each.public, each.private, each.ref, each.expires)
+            self.apply(self.live.answer("prekey", row, self.net.now, self.rng))
+        if not own:
+            rows = [row for ref in need.ids if (row := self.net.claim(ref.decode())) is not None]
+            self.apply(self.live.answer("prekeys", enc(rows), self.net.now, self.rng))
+
+    def give(self, envelope: Envelope) -> Effects:
+        if self.session is not None:
+            return super().give(envelope)
+        try:
+            return self._join(envelope, None)
+        except Behind as behind:
+            if behind.need.what != "prekeys":
+                return self.apply((behind.need,))
+            ref = behind.need.ids[0]
+        except PeerError as error:
+            return self.apply((Fault(code=error.code, check=error.check),))
+        try:
+            return self._join(envelope, self.own.get(ref))
+        except PeerError as error:
+            return self.apply((Fault(code=error.code, check=error.check),))
+
+    def _join(self, envelope: Envelope, prekey: PreKey | None) -> Effects:
+        self.session, effects = MLS.join(self.me, envelope, prekey, self.net.now, self.rng)
+        if prekey is not None and not prekey.last_resort:
+            del self.own[prekey.ref]
+        return self.apply(effects)
+
+
+def mls_room(n: int, seed: object = 0, policy: RoomPolicy = POLICY) -> tuple[MlsNet, list[MlsNode]]:
+    """A net with n devices of n users, all in one room that the first has made."""
+    net = MlsNet(seed=seed)
+    nodes = [net.member(user, index) for index, user in enumerate(users(n))]
+    nodes[0].create(ROOM, policy)
+    if n > 1:
+        nodes[0].change(*(Add(node.name) for node in nodes[1:]))
+    net.settle()
+    return net, nodes
+
+
+def dump_mls(session: MlsSession) -> dict[bytes, bytes]:
+    """Everything that the session holds in memory, in its stored form."""
+    group = session._group
+    items = dict(session._stored)
+    if group is not None:
+        state = group._state
+        items |= {b"g/g": state._overview() or b"", b"g/e": state.live.epoch.encode_state()}
+        items |= {b"g/p" + each.reference: b"" for each in group.pending}
+        for ratchet, value in state.live.secrets.ratchets.items():
+            items[b"g/r" + repr(ratchet).encode()] = repr(value).encode()
+    return items
+
+
+def refusal_mls(node: MlsNode, envelope: Envelope, *, code: str, check: str = "") -> Fault:
+    """Give an envelope that must be refused with this code by this check, and change nothing."""
+    before, view = dump_mls(node.mls), node.live.view
+    effects = node.live.receive(envelope, node.net.now, seeded("refusal"))
+    assert len(effects) == 1, effects
+    (fault,) = effects
+    assert isinstance(fault, Fault), fault
+    assert (fault.code, fault.check) == (code, check), fault
+    assert dump_mls(node.mls) == before
+    assert node.live.view == view
+    return fault
