@@ -9,28 +9,42 @@ from typing import Any
 
 from cloister.client.suites import SUITES
 from cloister.engine import values
+from cloister.errors import PeerError
 from cloister.relay.core import RelayCore
 from cloister.testing import clock
 from cloister.testing.member import Device
 from cloister.testing.network import Network
 from cloister.testing.realm import SmallRealm
 from cloister.testing.relay import Relay
+from cloister.wire import frames
 from support.keypool import rsa_decrypt_key, rsa_signing_key
 
 NAMES = ("alice", "bob", "carol")
 
 
 class World:
-    """A running relay and running devices; `events` is what each device was told."""
+    """A running relay and running devices; `events` is what each device was told.
+
+    `twist(client, frame)` gives the frames that leave the relay in the place of one.
+    """
 
     def __init__(self, realm: SmallRealm, names: Sequence[str]) -> None:
         self.network = Network(7)
+        self.twist: Callable[[str, frames.Answer], Sequence[frames.Frame]] = lambda _client, frame: [frame]
         self.relay = Relay(self.network, realm, seed=7)
+        self.relay.hook = self._twisted
         self.relay.start()
         self.devices: dict[str, Device] = {}
         self.events: dict[str, list[values.Event]] = {}
         for name in names:
             self.devices[name] = self._device(name, realm)
+
+    def _twisted(self, client: str, data: bytes) -> Sequence[bytes]:
+        try:
+            frame = frames.decode_answer(data)
+        except PeerError:
+            return [data]
+        return [frames.encode(each) for each in self.twist(client, frame)]
 
     def _device(self, name: str, realm: SmallRealm) -> Device:
         device = Device(name, realm.accounts[name], SUITES, self.network, seed=7)

@@ -439,7 +439,7 @@ class Rooms:
         differs = room.log.settle(unit)
         if differs is not None:
             self.caught(unit, room, PeerError("fork", f"at entry {differs.head.seq}"), differs.head)
-        elif self._link.online and room.log.overdue(unit.now):
+        elif self._link.online and room.log.overdue(unit.now) and room.session.view.state is not State.REMOVED:
             self.caught(unit, room, PeerError("withheld"))
 
     def caught(self, unit: Unit, room: Room, error: PeerError, theirs: Head | None = None) -> None:
