@@ -208,6 +208,7 @@ def _make_path(epoch: Epoch, made: Draft, identity: Identity, wanted: bool, rng:
         provisional = next_context(epoch.context, tree, made.extensions)
         secret = CommitSecret(epoch.suite.zero)
         return _Path(update=None, new=None, commit_secret=secret, provisional=provisional)
+    check_own_key(tree, epoch.leaf(own), identity)
     new = treekem.make_path(tree, own, epoch.context.group_id, identity.key, identity.template, rng)
     leaf = _present(tree, own)
     valid.check_leaf(made.situation, leaf, own)
@@ -215,6 +216,13 @@ def _make_path(epoch: Epoch, made: Draft, identity: Identity, wanted: bool, rng:
     provisional = next_context(epoch.context, tree, made.extensions)
     update = treekem.seal_path(tree, own, new, provisional.encoded, frozenset(made.added), rng)
     return _Path(update=update, new=new, commit_secret=new.commit_secret, provisional=provisional)
+
+
+def check_own_key(tree: RatchetTree, old: LeafNode, identity: Identity) -> None:
+    """MLS-V040 for the committer's own new key."""
+    key = identity.key.public.raw
+    if key != old.signature_key and key in tree.signers:
+        refuse("MLS-V040")
 
 
 def create(
@@ -233,7 +241,8 @@ def create(
     identity = options.identity or epoch.identity
     made = draft(epoch, sender, proposals, policy, now, usage)
     psks = look_up_psks(lookup, made.proposals.psks)
-    path = _make_path(epoch, made, identity, options.path and made.reinit is None, rng)
+    wanted = (options.path and made.reinit is None) or options.identity is not None
+    path = _make_path(epoch, made, identity, wanted, rng)
     content = FramedContent(
         group_id=epoch.context.group_id,
         epoch=epoch.number,

@@ -109,6 +109,8 @@ class Group:
         message = decode_message(welcome)
         if not isinstance(message, Welcome):
             refuse("MLS-V009", "not a Welcome")
+        if identity.key.public.raw != own.package.leaf_node.signature_key:
+            raise UsageError("usage", "the key package is not this identity's")
         chosen = options or JoinOptions()
         epoch, secret = joining.join(own, identity, message, policy, lookup, now, chosen)
         return cls(GroupState.start(epoch, secret), policy)

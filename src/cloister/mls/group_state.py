@@ -20,7 +20,7 @@ from cloister.mls.committing import OwnUpdates
 from cloister.mls.epoch import Epoch, Identity
 from cloister.mls.key_schedule import EncryptionSecret
 from cloister.mls.policy import Policy, SentProposal
-from cloister.mls.proposal import ReInit
+from cloister.mls.proposal import ReInit, Update
 from cloister.mls.psk import RESUMPTION, PreSharedKeyId
 from cloister.mls.receiving import Live, ReceivedProposal
 from cloister.mls.secret_tree import SecretTree
@@ -249,10 +249,18 @@ class GroupState:
                 self.proposals[rest] = decode(store.read_sent, value)
             elif letter == b"m":
                 self._echoes[rest] = value
-            elif letter == b"u":
+            elif letter == b"u" and self._made_by(rest, identity):
                 self.updates[rest] = (epoch.suite.hpke_private(value), identity)
             elif letter == b"c":
                 self.own_commits[rest] = store.decode_staged(value, epoch, identity)
+
+    def _made_by(self, public: bytes, identity: Identity) -> bool:
+        """Whether the pending Update with this key is signed by `identity` (it might have brought another)."""
+        return any(
+            each.proposal.leaf_node.signature_key == identity.key.public.raw
+            for each in self.proposals.values()
+            if isinstance(each.proposal, Update) and each.proposal.leaf_node.encryption_key == public
+        )
 
 
 def _read_epoch(items: Items, number: int, identity: Identity) -> Epoch:

@@ -135,6 +135,32 @@ def test_an_external_sender_cannot_propose_everything() -> None:
         external_proposal(SUITE, a.identity.key, 0, b"room", 0, SelfRemove())
 
 
+def test_a_key_package_of_another_identity_is_a_usage_error() -> None:
+    a, _ = group_of("a", "b")
+    joiner, other = Client("c"), Client("d")
+    own = joiner.package()
+    staged = a.group.commit(NOW, a.rng, [Add(own.package)])
+    with pytest.raises(UsageError, match="not this identity's"):
+        Group.join(own, other.identity, staged.welcome or b"", POLICY, NOW)
+
+
+def test_an_identity_that_another_member_has_is_refused_at_once() -> None:
+    a, b = group_of("a", "b", policy=replace(POLICY, successor=lambda old, new: True))
+    with pytest.raises(UsageError, match="MLS-V040"):
+        a.group.commit(NOW, a.rng, options=CommitOptions(identity=b.identity))
+
+
+def test_a_new_identity_makes_a_path_even_where_none_was_wanted() -> None:
+    a, b = group_of("a", "b", policy=replace(POLICY, successor=lambda old, new: True))
+    renamed, joiner = Client("renamed").identity, Client("c")
+    options = CommitOptions(identity=renamed, path=False)
+    staged = a.group.commit(NOW, a.rng, [Add(joiner.package().package)], options)
+    assert staged.has_path
+    a.group.merge(staged, NOW)
+    b.take(staged.message)
+    assert b.group.process(a.group.protect(b"x", a.rng), NOW).data == b"x"
+
+
 def test_members_that_are_not_there_are_usage_errors() -> None:
     a, _ = group_of("a", "b")
     with pytest.raises(UsageError, match="no member"):

@@ -193,6 +193,19 @@ def test_nothing_is_left_of_a_group_that_one_was_removed_from() -> None:
     assert b.save() == {}
 
 
+def test_an_update_that_brings_another_identity_is_lost_in_a_restart() -> None:
+    policy = replace(POLICY, successor=lambda old, new: True)
+    a, b = Stored("a", policy=policy), Stored("b", policy=policy)
+    a.create()
+    a.add(b)
+    a.group.process(b.group.propose_update(NOW, b.rng, Client("renamed").identity), NOW)
+    b.reload()
+    staged = a.group.commit(NOW, a.rng)
+    with pytest.raises(PeerError) as caught:
+        b.group.process(staged.message, NOW)
+    assert caught.value.check == "MLS-V095"
+
+
 def test_a_commit_under_a_new_identity_needs_it_back() -> None:
     from cloister.mls import CommitOptions
 
