@@ -424,3 +424,38 @@ def test_a_suite_with_rounds_has_no_prekeys_and_no_external_join() -> None:
         SUITE.rejoin(node.me, b"", NOW, seeded(1))
     assert error.value.code == "unsupported"
     assert SUITE.caps.max_members == 32
+
+
+def test_of_two_owners_who_remove_each_other_the_first_in_the_log_stays() -> None:
+    net = Net(seed="duel")
+    nodes = [net.node(SUITE, user, index) for index, user in enumerate(users(4))]
+    a, b, c, d = nodes
+    a.create(ROOM, replace(POLICY, owners=("a", "b")))
+    a.change(*(Add(node.name) for node in nodes[1:]))
+    net.settle()
+    a.change(Remove(b.name))
+    b.change(Remove(a.name))
+    # c reads its mailbox first, b's proposal before a's: the log decides all the same
+    net.mail[c.name].reverse()
+    net.settle()
+    for _ in range(4):
+        net.pass_time(11 * MINUTE)
+        net.settle()
+    _together([a, c, d], a.live.view.epoch)
+    assert b.live.view.state is State.REMOVED
+    assert not [key for node in nodes for key in node.items if key.startswith(b"order/")]
+
+
+def test_a_newcomer_that_is_asked_for_the_next_epoch_waits_for_its_own() -> None:
+    net, nodes = agreed(SUITE, 2, "early newcomer")
+    a, b = nodes
+    new = net.node(SUITE, "c", 2)
+    new.silent = lambda envelope: envelope.channel.kind is ChannelKind.ROOM
+    a.change(Add(new.name))
+    net.settle()
+    b.change(Rekey())
+    net.settle()
+    assert any(key.startswith(b"held/") for key in new.items)
+    new.silent = None
+    net.settle()
+    _together([a, b, new], 3)

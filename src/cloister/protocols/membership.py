@@ -203,8 +203,12 @@ def take_order(turn: Turn, content: bytes, sender: DeviceId, epoch: Epoch) -> No
     """An order found in the room's log."""
     order = Order.decode(content)
     check_author(order, sender)
+    known = turn.draft.get(ORDER, order.id)
+    if known is not None and not known.logged and sender in silenced(turn.draft):
+        turn.draft.drop(ORDER, order.id)  # a proposal brought it first; in the log it comes after its author's removal
+        return
     check_not_silenced(sender, silenced(turn.draft))
-    if turn.draft.get(ORDER, order.id) is None:
+    if known is None:
         judge_order(turn, order, epoch)
         adopt_order(turn, order)
     _logged(turn, order)
