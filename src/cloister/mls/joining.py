@@ -203,21 +203,10 @@ def join_external(
     _check_info(info, tree, policy, now)
     kem_output, init = key_schedule.external_init_sender(suite, suite.hpke_public(info.external_pub()), rng)
     sender = Sender(NEW_MEMBER_COMMIT)
-    values: list[ExternalInit | Remove | PreSharedKey] = [ExternalInit(kem_output)]
-    if resync is not None:
-        values.append(Remove(resync))
-    values.extend(PreSharedKey(psk) for psk in psks)
+    removal = () if resync is None else (Remove(resync),)
+    values = (ExternalInit(kem_output), *removal, *(PreSharedKey(psk) for psk in psks))
     proposals = (*(SentProposal(sender=sender, proposal=each) for each in values), *self_removes)
-    outside = Epoch(
-        suite=suite,
-        context=context,
-        tree=tree,
-        secrets=NO_SECRETS,
-        confirmation_tag=info.confirmation_tag,
-        own=0,
-        identity=identity,
-        private_keys={},
-    )
+    outside = _seen_from_outside(info, tree, identity)
     made = committing.draft(outside, sender, proposals, policy, now)
     found = committing.look_up_psks(lookup, made.proposals.psks)
     if identity.key.public.raw in made.tree.signers:
@@ -247,6 +236,20 @@ def join_external(
         private_keys=treekem.still_valid(made.tree, new.private_keys),
     )
     return (epoch, after.encryption_secret), encode_message(PublicMessage(content=signed.with_tag(after.tag)))
+
+
+def _seen_from_outside(info: GroupInfo, tree: RatchetTree, identity: Identity) -> Epoch:
+    """The epoch that an external commit ends: its public part, without any of its secrets."""
+    return Epoch(
+        suite=suite_of(info.context.suite_id),
+        context=info.context,
+        tree=tree,
+        secrets=NO_SECRETS,
+        confirmation_tag=info.confirmation_tag,
+        own=0,
+        identity=identity,
+        private_keys={},
+    )
 
 
 def _check_own_leaf_valid(made: committing.Draft, leaf: LeafNode, index: int) -> None:
