@@ -135,7 +135,7 @@ _ROWS: Final = (
         5,
     ),
     ErrorInfo("bad_vault", "the vault file is damaged or of an unknown form", "restore it from a backup", 5),
-    ErrorInfo("loose_files", "files of the profile can be read by others", "chmod -R go= the profile's folder", 5),
+    ErrorInfo("loose_files", "files of the profile can be read by others", "close it to others: chmod -R go= PATH", 5),
     ErrorInfo("profile_in_use", "another process owns the profile and does not answer", "end it, or wait", 5),
     ErrorInfo("not_owner", "the socket belongs to another user", "use your own profile", 5),
     ErrorInfo("read_only", "the room cannot be written to", "see: cloister room show ROOM", 9),
