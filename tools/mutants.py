@@ -10,10 +10,10 @@ Source: docs/architecture.md ("Rules"). A check is whatever bears an id, in one 
     refuse("MLS-V014")                     the statement becomes `pass`
     statement  # LOGIN-02                  the statement becomes `pass` (for checks below the register's layer)
 
-Each mutant is one id with all its places. It runs in a process of its own: tests/conftest.py puts the altered source in
-place when CLOISTER_MUTANT names it, and the tests that name the id (or, where none does, those that mirror the
-module) must fail. A mutant that survives is allowed only with a sentence in tools/mutants.toml that says why it is
-equivalent; a sentence for a mutant that does not survive is refused too.
+Each mutant is one id with all its places. First the tests run as they are and must pass. Then each mutant runs in a
+process of its own: tests/conftest.py puts the altered source in place when CLOISTER_MUTANT names it, and the tests that
+name the id (or, where none does, those that mirror the module) must fail. A mutant that survives is allowed only with a
+sentence in tools/mutants.toml that says why it is equivalent; a sentence for one that does not survive is refused too.
 
 Invariants: no file of the project is changed; the table lists every id; exit status 1 on anything unexplained.
 """
@@ -223,26 +223,40 @@ class Verdict:
     seconds: float
 
 
-def judge(mutant: Mutant, tests: Sequence[str], pool: str) -> Verdict:
-    """Run the tests against the mutant."""
-    if not tests:
-        return Verdict(mutant.name, "untested", "no test names it", 0)
-    begun = time.monotonic()
+def run(tests: Sequence[str], pool: str, mutant: str = "") -> tuple[int, str]:
+    """pytest's exit status and output; status 1 where the tests did not end in time."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not system and not slow"]
-    environment = {**os.environ, VARIABLE: mutant.name, POOL: pool, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, VARIABLE: mutant, POOL: pool, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and our own tests
             [*command, *tests], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        return Verdict(mutant.name, "killed", "the tests did not end", TIMEOUT)
+        return 1, "FAILED (the tests did not end)"
+    return done.returncode, done.stdout + done.stderr
+
+
+def judge(mutant: Mutant, tests: Sequence[str], pool: str) -> Verdict:
+    """Run the tests against the mutant."""
+    if not tests:
+        return Verdict(mutant.name, "untested", "no test names it", 0)
+    begun = time.monotonic()
+    status, output = run(tests, pool, mutant.name)
     seconds = time.monotonic() - begun
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    if done.returncode == 0:
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", output, re.MULTILINE)
+    if status == 0:
         return Verdict(mutant.name, "survived", ", ".join(tests), seconds)
-    if done.returncode == 1 and failed:
+    if failed:
         return Verdict(mutant.name, "killed", failed[0], seconds)
-    raise RuntimeError(f"{mutant.name}: the tests could not be run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    raise RuntimeError(f"{mutant.name}: the tests could not be run\n{output[-4000:]}")
+
+
+def controls(chosen: Iterable[Sequence[str]], pool: str, workers: ThreadPoolExecutor) -> None:
+    """The same tests pass with every check in place; RuntimeError names those that do not."""
+    groups = sorted({tuple(tests) for tests in chosen if tests})
+    for tests, (status, output) in zip(groups, workers.map(lambda group: run(group, pool), groups), strict=True):
+        if status != 0:
+            raise RuntimeError(f"without any mutant, {', '.join(tests)} fails\n{output[-4000:]}")
 
 
 def explained() -> dict[str, str]:
@@ -295,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"{mutant.name:12} {', '.join(mutant.modules)}: {', '.join(tests)}")
         return 0
     with tempfile.TemporaryDirectory(prefix="cloister-mutants-") as pool, ThreadPoolExecutor(options.jobs) as workers:
+        controls((tests for _, tests in chosen), pool, workers)
         verdicts = workers.map(lambda pair: judge(*pair, pool), chosen)
         return report(verdicts, explained(), whole=not options.ids)
 
