@@ -40,7 +40,7 @@ NO_TOKEN: Final = bytes(32)
 """The token hash of a create, of a run's and of the realm log's entries' predecessors: no epoch."""
 
 
-class Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all frames."""
 
 
@@ -325,6 +325,52 @@ class MailKeys(Frame, frozen=True, tag="mailkeys"):
     statements: list[bytes | None]
 
 
+class Prekey(Frame, frozen=True, tag="prekey"):
+    """A key package, opaque, and what its owner declares of it: reference, from when until when (ms), last resort."""
+
+    ref: Hash
+    not_before: Uint
+    not_after: Uint
+    last_resort: bool
+    package: Annotated[bytes, Meta(min_length=1, max_length=limits.PREKEY.value)]
+
+
+class PrekeysPut(Frame, frozen=True, tag="prekeysput"):
+    """Publish key packages of this device: one-time ones are added, one of last resort replaces the older."""
+
+    rid: Uint
+    suite: Kind
+    packages: Annotated[list[Prekey], Meta(max_length=limits.PREKEYS.value + 1)]
+
+
+class PrekeysStored(Frame, frozen=True, tag="prekeysstored"):
+    """How many one-time key packages of this device are left now."""
+
+    rid: Uint
+    left: Uint
+
+
+class PrekeysClaim(Frame, frozen=True, tag="prekeysclaim"):
+    """Take one key package of each of these devices; a one-time one is given to nobody else."""
+
+    rid: Uint
+    suite: Kind
+    devices: Annotated[list[Device], Meta(min_length=1, max_length=limits.PREKEY_CLAIM.value)]
+
+
+class PrekeysClaimed(Frame, frozen=True, tag="prekeysclaimed"):
+    """The packages, in the order asked; None where there is none."""
+
+    rid: Uint
+    packages: list[Prekey | None]
+
+
+class PrekeysLow(Frame, frozen=True, tag="prekeyslow"):
+    """Few one-time key packages of this device are left: upload new ones."""
+
+    suite: Kind
+
+
 class Append(Frame, frozen=True, tag="append"):
     """Append a record to the realm log: a manifest, certificates or a CRL (`identity.realm` checks it)."""
 
@@ -398,11 +444,11 @@ class Bye(Frame, frozen=True, tag="bye"):
 BeforeLogin = Hello | Login | Enrol
 Request = (
     Present | Forget | Post | Commit | OpenRun | Stage | Deposit | MailOpen | MailAck
-    | PutMailKey | GetMailKeys | Append | InvitePut | UserList | GetPubkey
+    | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Append | InvitePut | UserList | GetPubkey
 )  # fmt: skip
 Answer = (
-    Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | Mailed | MailKeys | Users | Pubkey
-    | Done | Refused | Bye
+    Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | Mailed | MailKeys | PrekeysStored | PrekeysClaimed
+    | PrekeysLow | Users | Pubkey | Done | Refused | Bye
 )  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()

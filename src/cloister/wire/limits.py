@@ -68,6 +68,13 @@ TOKENS: Final = Limit("tokens of a log", 16, "a connection", "the oldest is forg
 IN_FLIGHT: Final = Limit("requests in flight", 256, "a connection", "not read on", "acks that wait for a slow reader")
 DEVICE_CONNECTIONS: Final = Limit("connections of a device", 8, "connections", "the oldest is closed", "memory")
 CONNECTIONS: Final = Limit("connections before login", 20, "an address", "closed", "slow strangers")
+PREKEY: Final = Limit("key package", 4 * KIB, "bytes", "bad_encoding", "one package of one device")
+PREKEYS: Final = Limit("key packages", 100, "a device and suite", "quota", "one-time ones; one of last resort beside")
+PREKEYS_LOW: Final = Limit("few key packages", 25, "left", "an event", "when a device uploads new ones")
+PREKEY_LIFE: Final = Limit("key package's life", 90 * DAY, "ms", "bad_encoding", "from not_before to not_after")
+PREKEY_CLAIM: Final = Limit("devices of a claim", 60, "devices", "bad_encoding", "their packages fit one frame")
+CLAIM_RATE: Final = Limit("claims of a device", 6 * SECOND, "ms apart, burst 600", "quota", "one device's collecting")
+CLAIMED_RATE: Final = Limit("claims on a device", 10 * MINUTE, "ms apart, burst 60", "the last resort", "draining")
 
 TABLE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Limit))
 """All rows, in the order of this file."""

@@ -29,6 +29,7 @@ COLUMNS = {
     "enrolments": "invite digest reply ts_ms",
     "parts": "device hash size start data expires",
     "migrations": "version",
+    "prekeys": "device suite ref not_before not_after last_resort package",
 }
 """Everything that the relay writes down (docs/spec/relay.md, "Tables"): no member of a room, no sender."""
 

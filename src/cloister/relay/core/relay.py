@@ -33,6 +33,7 @@ from cloister.relay.core.log import Logs
 from cloister.relay.core.login import Door
 from cloister.relay.core.mailbox import Mailboxes
 from cloister.relay.core.ports import Connection, RelayKeys, Settings
+from cloister.relay.core.prekeys import Prekeys
 from cloister.relay.core.quota import Bucket
 from cloister.relay.core.rooms import Rooms
 from cloister.relay.core.runs import Runs
@@ -58,6 +59,8 @@ from cloister.wire.frames import (
     MailOpen,
     OpenRun,
     Post,
+    PrekeysClaim,
+    PrekeysPut,
     Present,
     PutMailKey,
     Refused,
@@ -72,7 +75,7 @@ Handler = Callable[[Peer, Any, int], None]
 
 COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Append: 5}
 """What a request takes of limits.POST_RATE; one where it is not named."""
-STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, Append, InvitePut})
+STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Append, InvitePut})
 """Requests that a full disk refuses (`storage_full`); reading and acknowledging mail go on."""
 
 
@@ -86,6 +89,9 @@ class RelayCore:
         self._logs = Logs(store, settings, keys, self._gathering)
         self.directory = Directory(store, self._logs, self._gathering, self._shut_out)
         self._mailboxes = Mailboxes(
+            store, self._gathering, self.directory.check_mail, lambda device: self._door.peers_of(device)
+        )
+        self._prekeys = Prekeys(
             store, self._gathering, self.directory.check_mail, lambda device: self._door.peers_of(device)
         )
         self._door = Door(settings, keys, rng, self.directory, self._logs, self._mailboxes)
@@ -118,6 +124,8 @@ class RelayCore:
                 MailAck: self._mailboxes.ack,
                 PutMailKey: self.directory.put_mail_key,
                 GetMailKeys: self.directory.get_mail_keys,
+                PrekeysPut: self._prekeys.put,
+                PrekeysClaim: self._prekeys.claim,
                 Append: self.directory.append,
                 InvitePut: self.admission.invite_put,
                 UserList: self.directory.user_list,
@@ -182,6 +190,7 @@ class RelayCore:
     def _shut_out(self, device: str) -> None:
         """A device stops counting, once the batch that says so stands."""
         self._mailboxes.drop(device)
+        self._prekeys.drop(device)
 
         def close(_now: int) -> None:
             for peer in self._door.peers_of(device):

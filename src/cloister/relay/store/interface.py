@@ -105,6 +105,18 @@ class StagedRow(NamedTuple):
     expires: int
 
 
+class PrekeyRow(NamedTuple):
+    """A key package: whose, of which suite, what was declared of it, and its bytes."""
+
+    device: str
+    suite: str
+    ref: bytes
+    not_before: int
+    not_after: int
+    last_resort: bool
+    package: bytes
+
+
 class Counts(NamedTuple):
     """Totals for `status` and reports."""
 
@@ -210,15 +222,35 @@ class DropStaged(NamedTuple):
     hash: bytes
 
 
+class PutPrekey(NamedTuple):
+    """A key package."""
+
+    row: PrekeyRow
+
+
+class DropPrekey(NamedTuple):
+    """A key package was claimed, replaced, or is past its time."""
+
+    device: str
+    suite: str
+    ref: bytes
+
+
+class DropPrekeys(NamedTuple):
+    """A revoked device's key packages go."""
+
+    device: str
+
+
 class Purge(NamedTuple):
-    """Forget what is past its time: payloads, logs of runs, mail, invites, staged parts, enrolment answers."""
+    """Forget what is past its time: payloads, runs, mail, invites, staged parts, enrolment answers, key packages."""
 
     now: int
 
 
 Write = (
     PutMeta | PutEntry | PutEpoch | PutRun | PutGroupInfo | PutMail | AckMail | DropMailbox | PutMailKey
-    | PutInvite | PutEnrolment | PutPart | DropStaged | Purge
+    | PutInvite | PutEnrolment | PutPart | DropStaged | PutPrekey | DropPrekey | DropPrekeys | Purge
 )  # fmt: skip
 
 
@@ -303,6 +335,14 @@ class Store(Protocol):
 
     def parts(self, device: str, digest: bytes) -> bytes:
         """The staged bytes so far."""
+        ...
+
+    def prekeys(self, device: str, suite: str) -> list[PrekeyRow]:
+        """A device's key packages of a suite, in the order of their upload, without their bytes."""
+        ...
+
+    def prekey(self, device: str, suite: str, ref: bytes) -> PrekeyRow | None:
+        """One key package."""
         ...
 
     def counts(self) -> Counts:

@@ -17,12 +17,15 @@ from cloister.relay.store.interface import (
     AckMail,
     Counts,
     DropMailbox,
+    DropPrekey,
+    DropPrekeys,
     DropStaged,
     EntryRow,
     EpochRow,
     InviteRow,
     Mailbox,
     MailRow,
+    PrekeyRow,
     Purge,
     PutEnrolment,
     PutEntry,
@@ -33,6 +36,7 @@ from cloister.relay.store.interface import (
     PutMailKey,
     PutMeta,
     PutPart,
+    PutPrekey,
     PutRun,
     RunRow,
     StagedRow,
@@ -58,6 +62,7 @@ class MemoryStore:
         self._invites: dict[bytes, InviteRow] = {}
         self._enrolments: dict[tuple[bytes, bytes], tuple[bytes, int]] = {}
         self._staged: dict[tuple[str, bytes], tuple[int, int, bytes]] = {}
+        self._prekeys: dict[tuple[str, str, bytes], PrekeyRow] = {}
         self._broken = False
 
     # --- for tests ------------------------------------------------------------------------------------------
@@ -158,6 +163,18 @@ class MemoryStore:
         """Forget staged bytes."""
         self._staged.pop((write.device, write.hash), None)
 
+    def put_prekey(self, write: PutPrekey) -> None:
+        """Keep a key package."""
+        self._prekeys[write.row[:3]] = write.row
+
+    def drop_prekey(self, write: DropPrekey) -> None:
+        """Forget a key package."""
+        self._prekeys.pop((write.device, write.suite, write.ref), None)
+
+    def drop_prekeys(self, write: DropPrekeys) -> None:
+        """Forget a device's key packages."""
+        self._prekeys = {key: row for key, row in self._prekeys.items() if row.device != write.device}
+
     def purge(self, write: Purge) -> None:
         """Forget what is past its time (`retention`)."""
         times = retention.Times.at(write.now)
@@ -172,6 +189,7 @@ class MemoryStore:
         self._invites = {key: row for key, row in self._invites.items() if row.expires >= write.now}
         self._staged = {key: row for key, row in self._staged.items() if row[1] >= write.now}
         self._enrolments = {key: row for key, row in self._enrolments.items() if row[1] >= times.enrolments}
+        self._prekeys = {key: row for key, row in self._prekeys.items() if row.not_after >= write.now}
 
     def _forget_run(self, run: bytes) -> None:
         for row in self._entries.pop(run, []):
@@ -255,6 +273,14 @@ class MemoryStore:
         """See `Store`."""
         return self._staged.get((device, digest), (0, 0, b""))[2]
 
+    def prekeys(self, device: str, suite: str) -> list[PrekeyRow]:
+        """See `Store`."""
+        return [row._replace(package=b"") for row in self._prekeys.values() if row[:2] == (device, suite)]
+
+    def prekey(self, device: str, suite: str, ref: bytes) -> PrekeyRow | None:
+        """See `Store`."""
+        return self._prekeys.get((device, suite, ref))
+
     def counts(self) -> Counts:
         """See `Store`."""
         rows = [row for entries in self._entries.values() for row in entries]
@@ -276,5 +302,8 @@ _APPLY: Final[dict[type[Any], Callable[[MemoryStore, Any], None]]] = {
     PutEnrolment: MemoryStore.put_enrolment,
     PutPart: MemoryStore.put_part,
     DropStaged: MemoryStore.drop_staged,
+    PutPrekey: MemoryStore.put_prekey,
+    DropPrekey: MemoryStore.drop_prekey,
+    DropPrekeys: MemoryStore.drop_prekeys,
     Purge: MemoryStore.purge,
 }

@@ -44,7 +44,15 @@ _VERSION_1: Final = (
         expires INTEGER NOT NULL, UNIQUE (device, hash, start))""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+_VERSION_2: Final = (
+    """CREATE TABLE prekeys (
+        device TEXT NOT NULL, suite TEXT NOT NULL, ref BLOB NOT NULL, not_before INTEGER NOT NULL,
+        not_after INTEGER NOT NULL, last_resort INTEGER NOT NULL, package BLOB NOT NULL,
+        UNIQUE (device, suite, ref))""",
+    "CREATE INDEX prekeys_end ON prekeys (not_after)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
 """Statements of each migration."""
 VERSION: Final = len(MIGRATIONS)
 """The version that this code reads and writes."""

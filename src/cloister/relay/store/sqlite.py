@@ -30,12 +30,15 @@ from cloister.relay.store.interface import (
     AckMail,
     Counts,
     DropMailbox,
+    DropPrekey,
+    DropPrekeys,
     DropStaged,
     EntryRow,
     EpochRow,
     InviteRow,
     Mailbox,
     MailRow,
+    PrekeyRow,
     Purge,
     PutEnrolment,
     PutEntry,
@@ -46,6 +49,7 @@ from cloister.relay.store.interface import (
     PutMailKey,
     PutMeta,
     PutPart,
+    PutPrekey,
     PutRun,
     RunRow,
     StagedRow,
@@ -227,6 +231,7 @@ class SqliteStore:
         execute("DELETE FROM invites WHERE expires < ?", (now,))
         execute("DELETE FROM parts WHERE expires < ?", (now,))
         execute("DELETE FROM enrolments WHERE ts_ms < ?", (times.enrolments,))
+        execute("DELETE FROM prekeys WHERE not_after < ?", (now,))
         execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
     def _empty(self, times: retention.Times) -> None:
@@ -395,6 +400,20 @@ class SqliteStore:
         rows = self._all("SELECT data FROM parts WHERE device = ? AND hash = ? ORDER BY start", (device, digest))
         return b"".join([row[0] for row in rows])
 
+    def prekeys(self, device: str, suite: str) -> list[PrekeyRow]:
+        """See `Store`."""
+        rows = self._all(
+            "SELECT device, suite, ref, not_before, not_after, last_resort, x'' FROM prekeys "
+            "WHERE device = ? AND suite = ? ORDER BY rowid",
+            (device, suite),
+        )
+        return [_prekey(row) for row in rows]
+
+    def prekey(self, device: str, suite: str, ref: bytes) -> PrekeyRow | None:
+        """See `Store`."""
+        row = self._one("SELECT * FROM prekeys WHERE device = ? AND suite = ? AND ref = ?", (device, suite, ref))
+        return None if row is None else _prekey(row)
+
     def counts(self) -> Counts:
         """See `Store`."""
         row = self._one(
@@ -404,6 +423,10 @@ class SqliteStore:
             (),
         )
         return Counts(*row)
+
+
+def _prekey(row: Any) -> PrekeyRow:
+    return PrekeyRow(*row)._replace(last_resort=bool(row[5]))
 
 
 def _entry(log: bytes, row: Any) -> EntryRow:
@@ -425,10 +448,13 @@ _FIELDS: Final[dict[type[Any], str]] = {
     PutEnrolment: "INSERT OR REPLACE INTO enrolments VALUES (?,?,?,?)",
     PutPart: "INSERT INTO parts VALUES (?,?,?,?,?,?)",
     DropStaged: "DELETE FROM parts WHERE device = ? AND hash = ?",
+    DropPrekey: "DELETE FROM prekeys WHERE device = ? AND suite = ? AND ref = ?",
+    DropPrekeys: "DELETE FROM prekeys WHERE device = ?",
 }
 """Writes that are one statement, bound to their fields."""
 _ROWS: Final[dict[type[Any], str]] = {
     PutEpoch: "INSERT OR REPLACE INTO epochs VALUES (?,?,?,?,?,?)",
     PutRun: "INSERT INTO runs VALUES (?,?,?,?,?)",
+    PutPrekey: "INSERT OR REPLACE INTO prekeys VALUES (?,?,?,?,?,?,?)",
 }
 """Writes that are one statement, bound to their row."""
