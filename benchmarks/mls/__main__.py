@@ -26,7 +26,8 @@ from benchmarks.mls.peers import MlsRs, Ours, TsMls, TsMlsHost, ts_mls_folder
 from benchmarks.mls.warm import warm_group
 
 Row = dict[str, Any]
-MESSAGES = 1000
+MESSAGES = 200
+RUNS = {10: 15, 100: 7}
 SYSTEMS = ("cloister", "mls-rs", "ts-mls")
 
 
@@ -202,11 +203,11 @@ def main() -> None:
     for members in map(int, chosen.members.split(",")):
         rounds = 9 if members < 1000 else 5
         pairs: dict[str, list[Any]] = {}
-        for run in range(3 if members < 1000 else 2):
+        for run in range(RUNS.get(members, 3)):
             for system, make in makers(host).items():
                 pairs[system] = create(table, make, system, members, run)
         updates(table, pairs, "", members, rounds)
-        messages(table, pairs, members, 5)
+        messages(table, pairs, members, 15)
         warm = {system: warm_pair(make, system, members) for system, make in makers(host).items()}
         updates(table, warm, "warm_", members, rounds)
     grown = growth(chosen.growth, 9)

@@ -42,6 +42,9 @@ class CipherSuite:
 
     __slots__ = (
         "_hash",
+        "_key_label",
+        "_nonce_label",
+        "_secret_label",
         "aead_algorithm",
         "experimental",
         "hash_name",
@@ -78,6 +81,9 @@ class CipherSuite:
         self.nonce_size = aead.nonce_size
         self.scheme = scheme
         self.experimental = experimental
+        self._key_label = _kdf_label(b"key", self.key_size)
+        self._nonce_label = _kdf_label(b"nonce", self.nonce_size)
+        self._secret_label = _kdf_label(b"secret", self.nh)
 
     def __repr__(self) -> str:
         return f"<CipherSuite {self.suite_id:#06x} {self.name}>"
@@ -102,10 +108,23 @@ class CipherSuite:
         """DeriveSecret of section 8: `nh` bytes."""
         return expand(secret, _kdf_label(label, self.nh) + b"\0", self.nh, self.hash_name)
 
-    def derive_tree_secret(self, secret: bytes, label: bytes, generation: int, length: int) -> bytes:
-        """DeriveTreeSecret of section 9.1: `length` bytes."""
-        info = _kdf_label(label, length) + b"\x04" + generation.to_bytes(4, "big")
-        return hmac.digest(secret, info + b"\x01", self.hash_name)[:length]
+    def ratchet_step(self, secret: bytes, generation: int) -> tuple[bytes, bytes, bytes]:
+        """DeriveTreeSecret for "key", "nonce" and "secret" at once: what every message costs."""
+        name, digest = self.hash_name, hmac.digest
+        info = b"\x04" + generation.to_bytes(4, "big") + b"\x01"
+        return (
+            digest(secret, self._key_label + info, name)[: self.key_size],
+            digest(secret, self._nonce_label + info, name)[: self.nonce_size],
+            digest(secret, self._secret_label + info, name),
+        )
+
+    def key_and_nonce(self, secret: bytes, context: bytes) -> tuple[bytes, bytes]:
+        """ExpandWithLabel for "key" and "nonce" with one context."""
+        info = opaque(context) + b"\x01"
+        return (
+            hmac.digest(secret, self._key_label + info, self.hash_name)[: self.key_size],
+            hmac.digest(secret, self._nonce_label + info, self.hash_name)[: self.nonce_size],
+        )
 
     def ref_hash(self, label: bytes, value: bytes) -> bytes:
         """RefHash of section 5.2: `nh` bytes; the label is taken as it is."""

@@ -73,9 +73,7 @@ def _member_secret(suite: CipherSuite, joiner: JoinerSecret, psk: PskSecret) -> 
 
 def welcome_key(suite: CipherSuite, joiner: JoinerSecret, psk: PskSecret) -> tuple[bytes, bytes]:
     """Key and nonce under which a Welcome's GroupInfo is sealed."""
-    secret = welcome_secret(suite, joiner, psk)
-    key = suite.expand_with_label(secret, b"key", b"", suite.key_size)
-    return key, suite.expand_with_label(secret, b"nonce", b"", suite.nonce_size)
+    return suite.key_and_nonce(welcome_secret(suite, joiner, psk), b"")
 
 
 def welcome_secret(suite: CipherSuite, joiner: JoinerSecret, psk: PskSecret) -> bytes:

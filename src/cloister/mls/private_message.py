@@ -68,9 +68,7 @@ class PrivateMessage:
 
 def sender_data_key(suite: CipherSuite, secret: SenderDataSecret, ciphertext: bytes) -> tuple[bytes, bytes]:
     """Key and nonce for the sender data that go with a ciphertext."""
-    sample = ciphertext[: suite.nh]
-    key = suite.expand_with_label(secret, b"key", sample, suite.key_size)
-    return key, suite.expand_with_label(secret, b"nonce", sample, suite.nonce_size)
+    return suite.key_and_nonce(secret, ciphertext[: suite.nh])
 
 
 def _guarded(nonce: bytes, guard: bytes) -> bytes:

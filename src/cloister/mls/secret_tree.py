@@ -131,17 +131,13 @@ class SecretTree:
             refuse("MLS-V023")
         skipped = []
         for step in range(current, generation):
-            skipped.append(self._message_key(secret, step))
-            secret = self.suite.derive_tree_secret(secret, b"secret", step, self.suite.nh)
-        use = KeyUse(leaf, kind, self._message_key(secret, generation))
-        use.next_secret = self.suite.derive_tree_secret(secret, b"secret", generation, self.suite.nh)
+            key, nonce, secret = self.suite.ratchet_step(secret, step)
+            skipped.append(MessageKey(step, key, nonce))
+        key, nonce, following = self.suite.ratchet_step(secret, generation)
+        use = KeyUse(leaf, kind, MessageKey(generation, key, nonce))
+        use.next_secret = following
         use.skipped = skipped
         return use
-
-    def _message_key(self, secret: bytes, generation: int) -> MessageKey:
-        suite = self.suite
-        key = suite.derive_tree_secret(secret, b"key", generation, suite.key_size)
-        return MessageKey(generation, key, suite.derive_tree_secret(secret, b"nonce", generation, suite.nonce_size))
 
     def use(self, use: KeyUse) -> None:
         """Delete what a message consumed and keep what may still be needed."""
