@@ -111,7 +111,9 @@ def _type(hint: Any) -> str:
     """A type in words, with its sizes."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return _type(inner[0]) + "".join(_size(mark) for mark in inner[1:] if isinstance(mark, msgspec.Meta))
+        size = "".join(_size(mark) for mark in inner[1:] if isinstance(mark, msgspec.Meta))
+        word, of, rest = _type(inner[0]).partition(" of ")
+        return f"{word}{size}{of}{rest}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(item) for item in inner)
     if origin in (list, tuple):

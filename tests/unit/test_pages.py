@@ -58,7 +58,7 @@ def test_every_row_stands_in_its_table() -> None:
     assert all(f"| `{code}` |" in pages.errors() for code in REGISTRY)
     assert all(f"| {int(code)} |" in pages.exit_codes() for code in MEANINGS)
     assert all(f"| {row.name} |" in pages.limits_table() for row in limits.TABLE)
-    assert "| `hello` | device: str (up to 128) or null, nonce: bytes (32), versions: list of int (up to 16) |" in (
+    assert "| `hello` | device: str (up to 128) or null, nonce: bytes (32), versions: list (up to 16) of int |" in (
         pages.frames_table()
     )
     assert "| Send | send | room: str, text: str, wait: bool, timeout: int |" in pages.client_api()
