@@ -192,6 +192,9 @@ def test_one_freeze_that_parks_somebody_for_each_author_and_day() -> None:
     d.silent = None
     net.settle()
     assert d.live.view.epoch >= 3
+    net.pass_time(2 * DAY)
+    a.wake()
+    assert not [key for key in a.items if key.startswith(b"parking/")], "the next day it may happen again"
 
 
 def test_an_order_stands_when_another_commit_comes_first() -> None:
