@@ -26,7 +26,7 @@ def room() -> None:
 @room.command()
 @click.argument("name")
 @click.option("--members", default="", metavar="A,B,...", help="Who is in it beside you.")
-@click.option("--suite", type=click.Choice(("nonces",)), default="nonces", show_default=True, help="Key agreement.")
+@click.option("--suite", default="nonces", show_default=True, metavar="NAME", help="How the key is agreed.")
 @click.pass_context
 def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
     """Make a room.
