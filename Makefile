@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCKED := install --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help coverage run test test-all check system sim mutants fix docs bench-relay locks clean
+.PHONY: help coverage run test test-all check system sim mutants fix docs bench-relay bench-mls fuzz locks clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,12 @@ sim: $(VENV)/.dev ## a thousand seeds of the simulation; ARGS="--seeds 500-600" 
 
 mutants: $(VENV)/.dev ## take each check out: a test must fail; ARGS="REC NON-03" for some
 	@$(BIN)/python -m tools.mutants $(ARGS)
+
+bench-mls: $(VENV)/.peers ## MLS beside mls-rs and ts-mls: make bench-mls JSON=file SVG=file
+	@$(BIN)/python -m benchmarks.mls $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG)) $(ARGS)
+
+fuzz: $(VENV)/.peers ## ten minutes of fuzzing: make fuzz T=mls SECONDS=600
+	@$(BIN)/python fuzz/$(T).py -max_total_time=$(or $(SECONDS),600) $(ARGS)
 
 locks: $(VENV)/.dev ## resolve the three hash-pinned locks again
 	@cd requirements && for n in run dev peers; do ../$(BIN)/pip-compile --generate-hashes --allow-unsafe \

@@ -60,9 +60,20 @@ class PrivateKey:
 class Kem(Protocol):
     """What HPKE needs of a key encapsulation mechanism. Sizes are in bytes."""
 
-    kem_id: int
-    private_size: int
-    secret_size: int
+    @property
+    def kem_id(self) -> int:
+        """The code point."""
+        ...
+
+    @property
+    def private_size(self) -> int:
+        """Bytes of a private key, and of the input to `derive_key_pair`."""
+        ...
+
+    @property
+    def secret_size(self) -> int:
+        """Bytes of a shared secret."""
+        ...
 
     def private_key(self, raw: bytes) -> PrivateKey:
         """Parse one of our own private keys; UsageError for a malformed one."""
