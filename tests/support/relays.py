@@ -14,7 +14,7 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.signature import SigningKey
 from cloister.relay.core import RelayCore, RelayKeys, Settings
 from cloister.relay.core.enrol import AUTHORITY
-from cloister.relay.store.interface import EntryRow, InviteRow, PutEntry, PutMeta, Store
+from cloister.relay.store.interface import EntryRow, InviteRow, PutEntries, PutMeta, Store
 from cloister.relay.store.memory import MemoryStore
 from cloister.wire import frames, login
 from cloister.wire.frames import NO_TOKEN, REALM_LOG, Frame
@@ -210,7 +210,7 @@ class World:
         return token
 
 
-def realm_writes(realm: Realm) -> list[PutEntry]:
+def realm_writes(realm: Realm) -> list[PutEntries]:
     """The realm's records as the entries of its log."""
     writes = []
     prev = START
@@ -224,7 +224,7 @@ def realm_writes(realm: Realm) -> list[PutEntry]:
             REALM_LOG, seq, "realm", 0, 0, NO_TOKEN, entry.entry_id, payload, sha256(payload), NO_ATTACHMENTS,
             None, None, b"", ts_ms, prev,
         )  # fmt: skip
-        writes.append(PutEntry(row))
+        writes.append(PutEntries([row]))
     return writes
 
 

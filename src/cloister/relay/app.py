@@ -43,6 +43,7 @@ from cloister.relay.core.enrol import AUTHORITY
 from cloister.relay.files import Config, Directory
 from cloister.relay.journal import Journal
 from cloister.relay.server import Server, listen, tls_context
+from cloister.relay.sockets import broadcast
 from cloister.relay.store.interface import PutMeta
 from cloister.relay.store.sqlite import SqliteStore, Synchronous
 from cloister.wire.log import certify_head_key
@@ -145,7 +146,8 @@ def open_relay(path: Path, synchronous: Synchronous = "FULL") -> Opened:
     state = store.meta(AUTHORITY)
     if state is None:
         raise UnavailableError("damaged", "the store has no authority")
-    core = RelayCore(store, Settings(realm=config.realm), keys, Authority.decode(state), secrets.token_bytes)
+    settings = Settings(realm=config.realm)
+    core = RelayCore(store, settings, keys, Authority.decode(state), secrets.token_bytes, broadcast)
     return Opened(directory=directory, config=config, store=store, core=core, lock=lock)
 
 

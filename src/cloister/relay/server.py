@@ -31,7 +31,7 @@ from aiohttp.web_protocol import RequestHandler
 from cloister.relay.core import Batch, RelayCore
 from cloister.relay.gate import Gate, place_of
 from cloister.relay.journal import Journal
-from cloister.relay.sockets import Packer, Socket
+from cloister.relay.sockets import Packer, Socket, flush
 from cloister.relay.store.interface import Store
 from cloister.relay.writer import Writer
 from cloister.wire import limits
@@ -152,7 +152,7 @@ class Server:
         self._http = web.Server(self._request)
         self._writer = Writer(store, self._loop, self._stored, self._failed)
         self._sockets: set[Socket] = set()
-        self._dirty: list[Socket] = []
+        self.dirty: list[Socket] = []
         self._lagging: set[Socket] = set()
         self._lag_timer: asyncio.TimerHandle | None = None
         self._turn_due = False
@@ -160,7 +160,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._over: asyncio.Future[Exception | None] = self._loop.create_future()
-        self.pack = Packer().pack
+        self._packer = Packer()
 
     @property
     def port(self) -> int:
@@ -245,16 +245,14 @@ class Server:
     # --- turns ----------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Take a turn after what is due now."""
+        """Take a turn after what is due now; called after every call into the core."""
         if not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._turn)
 
-    def dirty(self, socket: Socket) -> None:
-        """A socket has something to write."""
-        self._dirty.append(socket)
-        if not self._turn_due:
-            self.wake()
+    def pack(self, data: bytes) -> bytes:
+        """See `Owner.pack`."""
+        return self._packer.pack(data)
 
     def _turn(self) -> None:
         self._turn_due = False
@@ -270,6 +268,7 @@ class Server:
 
     def _stored(self, batch: Batch) -> None:
         self._writing = False
+        self._turn_due = True  # it is taken here, at once
         self._core.committed(batch, self._now())
         self._turn()
         self._changed.set()
@@ -281,10 +280,10 @@ class Server:
         self._spawn(self._end(error))
 
     def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for socket in dirty:
-            if socket.flush() or socket.room is not None:
+        if self.dirty:
+            for socket in flush(self.dirty):
                 self._lag(socket)
+            self.dirty.clear()
 
     # --- slow readers ---------------------------------------------------------------------------------------
 
@@ -308,6 +307,7 @@ class Server:
                     self._lagging.add(socket)
         if self._lagging:
             self._lag_timer = self._loop.call_later(_LAG, self._look)
+        self.wake()
 
     async def _wait_for_room(self, socket: Socket) -> None:
         socket.room = self._loop.create_future()
@@ -375,6 +375,7 @@ class Server:
         socket = Socket(self, transport, opening.address, self._tls_hash)
         self._sockets.add(socket)
         self._core.connect(socket, self._now())
+        self.wake()
         try:
             await self._read(socket_response, socket, opening)
         finally:
@@ -394,11 +395,12 @@ class Server:
                 if message.type is WSMsgType.TEXT:
                     core.frame(socket, b"", now())  # not a frame: the core says so and ends the connection
                 return
-            core.frame(socket, message.data, now())
-            self.wake()
+            read_on = core.frame(socket, message.data, now())
+            if not self._turn_due:
+                self.wake()
             if opening.inside and core.known(socket):
                 opening.end()
-            if core.busy(socket):
+            if not read_on:
                 await self._wait_for_room(socket)
 
 

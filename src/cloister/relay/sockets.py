@@ -7,9 +7,10 @@ for all its readers (`Packer`); `flush` gives everything that is queued to the t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Final, Protocol
 
+from cloister.relay.core import Connection
 from cloister.wire import limits
 
 _FIN_BINARY: Final = b"\x82"
@@ -42,26 +43,27 @@ class Packer:
 
 
 class Owner(Protocol):
-    """Who flushes sockets."""
+    """Who writes to sockets. It flushes those in `dirty` after every call into the core."""
 
-    pack: Callable[[bytes], bytes]
+    dirty: list[Socket]
 
-    def dirty(self, socket: Socket) -> None:
-        """This socket has something to write."""
+    def pack(self, data: bytes) -> bytes:
+        """A frame with its header."""
         ...
 
 
 class Socket:
     """A connection of the core over an asyncio transport."""
 
-    __slots__ = ("_buffered", "_closing", "_owner", "_queue", "_transport", "address", "room", "tls")
+    __slots__ = ("address", "buffered", "closing", "mark", "pack", "queue", "room", "tls", "transport")
 
     def __init__(self, owner: Owner, transport: asyncio.WriteTransport, address: str, tls: bytes) -> None:
-        self._owner = owner
-        self._transport = transport
-        self._buffered = transport.get_write_buffer_size
-        self._queue: list[bytes] = []
-        self._closing = False
+        self.mark = owner.dirty.append
+        self.pack = owner.pack
+        self.transport = transport
+        self.buffered = transport.get_write_buffer_size
+        self.queue: list[bytes] = []
+        self.closing = False
         self.address = address
         self.tls = tls
         self.room: asyncio.Future[None] | None = None
@@ -69,38 +71,64 @@ class Socket:
     @property
     def waiting(self) -> int:
         """See `Connection.waiting`."""
-        queue = self._queue
-        return sum(map(len, queue)) + self._buffered() if queue else self._buffered()
+        queue = self.queue
+        return sum(map(len, queue)) + self.buffered() if queue else self.buffered()
 
     def send(self, data: bytes) -> None:
         """See `Connection.send`; on a closed connection it is lost."""
-        if self._closing:
+        if self.closing:
             return
-        queue = self._queue
+        queue = self.queue
         if not queue:
-            self._owner.dirty(self)
-        queue.append(self._owner.pack(data))
+            self.mark(self)
+        queue.append(self.pack(data))
 
     def close(self, code: str) -> None:
         """See `Connection.close`."""
-        if not self._closing:
-            self._closing = True
-            if not self._queue:
-                self._owner.dirty(self)
-
-    def flush(self) -> bool:
-        """Write what is queued; end the connection if that was asked for. True when much waited or waits."""
-        queue, self._queue = self._queue, []
-        if self._transport.is_closing():
-            return False
-        if self._closing:
-            queue.append(_CLOSE_NORMAL)
-        data = queue[0] if len(queue) == 1 else b"".join(queue)
-        self._transport.write(data)
-        if self._closing:
-            self._transport.close()
-        return len(data) > _MUCH or self._buffered() > _MUCH
+        if not self.closing:
+            self.closing = True
+            if not self.queue:
+                self.mark(self)
 
     def abort(self) -> None:
         """End now, whatever is still to be written."""
-        self._transport.abort()
+        self.transport.abort()
+
+
+def broadcast(connections: Iterable[Connection], data: bytes) -> list[Connection]:
+    """`ports.broadcast` for sockets: one loop without calls, because it runs for every reader of every entry."""
+    behind: list[Connection] = []
+    packet, size = b"", limits.SEND_BUFFER.value - len(data)
+    for socket in connections:
+        if not isinstance(socket, Socket):
+            raise TypeError("not a connection of this server")
+        queue = socket.queue
+        waiting = sum(map(len, queue)) + socket.buffered() if queue else socket.buffered()
+        if waiting and waiting > size:
+            behind.append(socket)
+        elif not socket.closing:
+            packet = packet or socket.pack(data)
+            if not queue:
+                socket.mark(socket)
+            queue.append(packet)
+    return behind
+
+
+def flush(sockets: Iterable[Socket]) -> list[Socket]:
+    """Write what is queued, one write for each; those for whom much waited or waits."""
+    slow = []
+    for socket in sockets:
+        queue, transport = socket.queue, socket.transport
+        if transport.is_closing():
+            queue.clear()
+            continue
+        if socket.closing:
+            queue.append(_CLOSE_NORMAL)
+        data = queue[0] if len(queue) == 1 else b"".join(queue)
+        queue.clear()
+        transport.write(data)
+        if socket.closing:
+            transport.close()
+        elif len(data) > _MUCH or socket.buffered() > _MUCH or socket.room is not None:
+            slow.append(socket)
+    return slow

@@ -26,7 +26,7 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.primitives.signature import SigningKey
 from cloister.relay.core import RelayKeys, Settings
-from cloister.relay.store.interface import EntryRow, PutEntry, PutMailKey, Write
+from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, Write
 from cloister.relay.store.memory import MemoryStore
 from cloister.testing.clock import EPOCH
 from cloister.wire.frames import NO_TOKEN, REALM_LOG, Entry
@@ -117,4 +117,4 @@ class SmallRealm:
             entry_id=entry.entry_id, payload=payload, payload_hash=sha256(payload), attachments_hash=NO_ATTACHMENTS,
             next_token_hash=None, group_info_hash=None, item_hashes=b"", ts_ms=now, hash=self._prev,
         )  # fmt: skip
-        self._writes.append(PutEntry(row))
+        self._writes.append(PutEntries([row]))

@@ -24,6 +24,7 @@ to the signed head; `bad_head` the head is not signed by this relay; `fork` the 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,20 @@ def stub_of(entry: Entry) -> Stub:
 
 def entry_hash(realm: str, log: bytes, incarnation: int, prev: bytes, entry: Entry | Stub) -> bytes:
     """The hash of an entry that follows the one with hash `prev`; 32 bytes."""
-    return link_hash(chain_prefix(realm, log, incarnation), prev, stub_of(entry) if isinstance(entry, Entry) else entry)
+    stub = stub_of(entry) if isinstance(entry, Entry) else entry
+    return link_hash(
+        chain_prefix(realm, log, incarnation),
+        prev,
+        stub.seq,
+        stub.kind,
+        stub.flags,
+        stub.epoch,
+        stub.token_hash,
+        stub.entry_id,
+        stub.payload_hash,
+        stub.attachments_hash,
+        stub.ts_ms,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -96,35 +110,41 @@ def _uint(value: int) -> bytes:
     return b"\x1b" + value.to_bytes(8, "big")
 
 
-def link_hash(prefix: bytes, prev: bytes, stub: Stub) -> bytes:
+def link_hash(
+    prefix: bytes,
+    prev: bytes,
+    seq: int,
+    kind: str,
+    flags: int,
+    epoch: int,
+    token_hash: bytes,
+    entry_id: bytes,
+    payload_hash: bytes,
+    attachments_hash: bytes,
+    ts_ms: int,
+) -> bytes:
     """`entry_hash` without the general encoder, at a fifth of its cost: relay and catch-up hash every entry.
 
     `prefix` is `chain_prefix`; a test compares both ways over random entries.
     """
-    kind = stub.kind.encode()
-    return sha256(
-        b"".join(
-            (
-                prefix,
-                _uint(stub.seq),
-                b"X ",
-                prev,
-                _SHORT_TEXT[len(kind)],
-                kind,
-                _uint(stub.flags),
-                _uint(stub.epoch),
-                b"X ",
-                stub.token_hash,
-                b"P",
-                stub.entry_id,
-                b"X ",
-                stub.payload_hash,
-                b"X ",
-                stub.attachments_hash,
-                _uint(stub.ts_ms),
-            )
+    name = kind.encode()
+    return hashlib.sha256(
+        b"%b%bX %b%b%b%b%bX %bP%bX %bX %b%b"
+        % (
+            prefix,
+            _uint(seq),
+            prev,
+            _SHORT_TEXT[len(name)],
+            name,
+            _uint(flags),
+            _uint(epoch),
+            token_hash,
+            entry_id,
+            payload_hash,
+            attachments_hash,
+            _uint(ts_ms),
         )
-    )
+    ).digest()
 
 
 def sign_head(key: Signer, realm: str, log: bytes, incarnation: int, seq: int, digest: bytes) -> Head:

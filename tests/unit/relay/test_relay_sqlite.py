@@ -9,7 +9,7 @@ import pytest
 
 from cloister.errors import UnavailableError
 from cloister.relay.store import schema
-from cloister.relay.store.interface import EntryRow, PutEntry, PutMeta, StoreFailed
+from cloister.relay.store.interface import EntryRow, PutEntries, PutMeta, StoreFailed
 from cloister.relay.store.sqlite import SqliteStore
 from support.relays import World
 
@@ -111,7 +111,7 @@ def test_a_reader_sees_one_snapshot_until_it_is_refreshed(path: Path) -> None:
 def test_two_ids_with_one_key_are_told_apart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloister.relay.store.index.key", lambda log, entry_id: 7)
     store = SqliteStore(path, "OFF")
-    store.apply([PutEntry(entry(1)), PutEntry(entry(2))])
+    store.apply([PutEntries([entry(1), entry(2)])])
     assert store.entry(LOG, entry(2).entry_id) == entry(2)
     assert store.entry(LOG, bytes(16)) is None
     assert store.entry(b"M" * 16, entry(2).entry_id) is None
@@ -121,8 +121,8 @@ def test_two_ids_with_one_key_are_told_apart(path: Path, monkeypatch: pytest.Mon
 def test_more_logs_than_the_numbers_kept_in_memory(path: Path) -> None:
     store = SqliteStore(path, "OFF")
     rows = [entry(1)._replace(log=number.to_bytes(16, "big")) for number in range(4100)]
-    store.apply([PutEntry(row) for row in rows])
-    store.apply([PutEntry(rows[0]._replace(seq=2, entry_id=b"z" * 16))])
+    store.apply([PutEntries(rows)])
+    store.apply([PutEntries([rows[0]._replace(seq=2, entry_id=b"z" * 16)])])
     assert store.last(rows[0].log) == rows[0]._replace(seq=2, entry_id=b"z" * 16)
     store.close()
 

@@ -19,7 +19,7 @@ from cloister.relay.store.interface import (
     MailRow,
     Purge,
     PutEnrolment,
-    PutEntry,
+    PutEntries,
     PutEpoch,
     PutGroupInfo,
     PutInvite,
@@ -83,8 +83,8 @@ def put(store: Store, *writes: Write) -> None:
 
 
 def test_a_failed_batch_leaves_nothing(store: Store) -> None:
-    put(store, PutEntry(entry(1)))
-    bad = [PutMeta("key", b"value"), PutEntry(entry(1))]
+    put(store, PutEntries([entry(1)]))
+    bad = [PutMeta("key", b"value"), PutEntries([entry(1)])]
     with pytest.raises(StoreFailed):
         store.apply(bad)
     store.refresh()
@@ -105,9 +105,9 @@ def test_the_memory_store_fails_as_asked() -> None:
 
 def test_a_snapshot_goes_its_own_way() -> None:
     store = MemoryStore()
-    store.apply([PutEntry(entry(1))])
+    store.apply([PutEntries([entry(1)])])
     copy = store.snapshot()
-    store.apply([PutEntry(entry(2))])
+    store.apply([PutEntries([entry(2)])])
     copy.apply([PutMeta("key", b"value")])
     assert copy.last(LOG) == entry(1)
     assert store.meta("key") is None
@@ -142,8 +142,8 @@ def test_everything_is_there_after_a_restart(store: Store, reopen: Callable[[], 
     mail, invite = MailRow("ann", 1, b"i" * 16, b"body", H, NOW), InviteRow(b"v" * 16, H, 3, NOW, "ann")
     put(
         store,
-        *map(PutEntry, rows),
-        PutEntry(entry(1, OTHER, number=77)),
+        PutEntries(rows),
+        PutEntries([entry(1, OTHER, number=77)]),
         PutEpoch(epoch._replace(end=0)),
         PutEpoch(epoch),
         PutRun(run),
@@ -227,7 +227,7 @@ def test_dropped_parts_are_gone(store: Store) -> None:
 
 def test_payloads_of_messages_go_after_thirty_days_and_of_commits_after_180(store: Store) -> None:
     rows = [entry(1, kind="create"), entry(2), entry(3, kind="commit"), entry(4, kind="handshake")]
-    put(store, *map(PutEntry, rows), PutEntry(entry(1, REALM_LOG, "realm", number=9)))
+    put(store, PutEntries(rows), PutEntries([entry(1, REALM_LOG, "realm", number=9)]))
     for age, left in (
         (limits.MESSAGE_LIFE.value, [1, 2, 3, 4]),
         (limits.MESSAGE_LIFE.value + 1, [1, 3, 4]),
@@ -243,15 +243,15 @@ def test_payloads_of_messages_go_after_thirty_days_and_of_commits_after_180(stor
 
 def test_a_runs_log_goes_as_a_whole(store: Store) -> None:
     run, empty = RunRow(RUN, LOG, H, NOW, H), RunRow(OTHER, None, None, NOW, H)
-    put(store, PutRun(run), PutRun(empty), PutEpoch(EpochRow(RUN, H, 0, 0, 0, None)), PutEntry(entry(1, RUN)))
-    put(store, PutEntry(entry(1, number=5)))
+    put(store, PutRun(run), PutRun(empty), PutEpoch(EpochRow(RUN, H, 0, 0, 0, None)), PutEntries([entry(1, RUN)]))
+    put(store, PutEntries([entry(1, number=5)]))
     put(store, Purge(NOW + limits.COMMIT_LIFE.value))
     assert store.run(RUN) == run
     put(store, Purge(NOW + limits.COMMIT_LIFE.value + 1))
     assert (store.run(RUN), store.run(OTHER), store.last(RUN), store.epoch(RUN, H)) == (None, None, None, None)
     assert store.entry(RUN, entry(1).entry_id) is None
     assert store.last(LOG) is not None
-    put(store, PutEntry(entry(1, RUN)))
+    put(store, PutEntries([entry(1, RUN)]))
     assert store.last(RUN) == entry(1, RUN)
 
 

@@ -10,17 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloister.relay.core.state import LogState, Peer
-from cloister.relay.store.interface import Write
+from cloister.relay.store.interface import EntryRow, PutEntries, Write
 from cloister.wire.frames import Done, Entry, Frame
 
 
 @dataclass(slots=True, eq=False)
 class Appended:
-    """What a batch adds to one log; `hash` is the hash of the last of the entries."""
+    """What a batch adds to one log: at least one entry."""
 
     state: LogState
     entries: list[Entry] = field(default_factory=list)
-    hash: bytes = b""
 
 
 Ack = tuple[Peer, int, LogState, int, int]
@@ -29,9 +28,10 @@ Ack = tuple[Peer, int, LogState, int, int]
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """`writes` go to the store in one transaction; the rest is the core's."""
+    """`writes` go to the store in one transaction; the rest is the core's. `rows` are in the one PutEntries."""
 
     writes: list[Write] = field(default_factory=list)
+    rows: list[EntryRow] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
     logs: dict[bytes, Appended] = field(default_factory=dict)
     after: list[Callable[[int], None]] = field(default_factory=list)
@@ -51,6 +51,13 @@ class Gathering:
     def write(self, *writes: Write) -> None:
         """Add writes."""
         self.batch.writes.extend(writes)
+
+    def entry(self, row: EntryRow) -> None:
+        """Add an entry."""
+        batch = self.batch
+        if not batch.rows:
+            batch.writes.append(PutEntries(batch.rows))
+        batch.rows.append(row)
 
     def ack(self, peer: Peer, rid: int, state: LogState, seq: int, ts_ms: int) -> None:
         """Acknowledge an entry once everything gathered so far stands."""

@@ -24,7 +24,7 @@ from cloister.relay.core.batch import Gathering
 from cloister.relay.core.log import Logs
 from cloister.relay.core.ports import Settings
 from cloister.relay.core.state import LogState, Peer
-from cloister.relay.store.interface import EntryRow, PutEntry, PutMailKey, Store, Write
+from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, Store, Write
 from cloister.wire.frames import (
     NO_TOKEN,
     REALM_LOG,
@@ -33,7 +33,6 @@ from cloister.wire.frames import (
     GetPubkey,
     MailKeys,
     Pubkey,
-    Stub,
     UserList,
     Users,
 )
@@ -141,13 +140,12 @@ def genesis_writes(settings: Settings, payload: bytes, now: int) -> list[Write]:
     RealmState.begin(payload, now)
     prefix = chain_prefix(settings.realm, REALM_LOG, settings.incarnation)
     entry_id, payload_hash = _entry_id(payload), sha256(payload)
-    stub = Stub(1, KIND, 0, 0, NO_TOKEN, entry_id, payload_hash, NO_ATTACHMENTS, now)
-    digest = link_hash(prefix, START, stub)
+    digest = link_hash(prefix, START, 1, KIND, 0, 0, NO_TOKEN, entry_id, payload_hash, NO_ATTACHMENTS, now)
     row = EntryRow(
         REALM_LOG, 1, KIND, 0, 0, NO_TOKEN, entry_id, payload, payload_hash, NO_ATTACHMENTS,
         None, None, b"", now, digest,
     )  # fmt: skip
-    return [PutEntry(row)]
+    return [PutEntries([row])]
 
 
 def _entry_id(payload: bytes) -> bytes:

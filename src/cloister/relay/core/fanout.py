@@ -13,22 +13,28 @@ Invariants
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
 from cloister.relay.core.batch import Appended
 from cloister.relay.core.log import Logs
+from cloister.relay.core.ports import Broadcast
 from cloister.relay.core.state import Access, EpochState, LogState, Peer
 from cloister.wire import limits
 from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Head, Page, Present, Pushed, Stub, encode
+
+_FEW: Final = 128
+_SURELY: Final = limits.PUSH.value // 2
+"""So many entries with so many bytes of payload fit into one pushed frame."""
 
 
 class Fanout:
     """Who reads what."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, broadcast: Broadcast) -> None:
         self._logs = logs
+        self._broadcast = broadcast
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -45,9 +51,11 @@ class Fanout:
         items = self._logs.page(access, frame.after, upto)
         last = items[-1].seq if items else frame.after
         head = self._logs.head_at(state, last)
-        access.upto, access.behind = last, False
         peer.behind.discard(frame.log)
-        access.following = not ended and last == state.durable
+        if last == state.durable and not ended:
+            state.followers[peer.connection] = peer
+        else:
+            state.followers.pop(peer.connection, None)
         peer.send(Page(rid=frame.rid, log=frame.log, entries=items, head=head, more=last < upto))
 
     def _opened(self, frame: Present) -> EpochState | None:
@@ -74,7 +82,7 @@ class Fanout:
         """Stop following a log, and forget its tokens."""
         access = peer.logs.pop(frame.log, None)
         if access is not None:
-            del access.state.accesses[peer]
+            _leave(peer, access.state)
         peer.behind.discard(frame.log)
         peer.send(Done(rid=frame.rid))
 
@@ -82,7 +90,7 @@ class Fanout:
     def leave(peer: Peer) -> None:
         """The peer is gone."""
         for access in peer.logs.values():
-            access.state.accesses.pop(peer, None)
+            _leave(peer, access.state)
         peer.logs.clear()
         peer.behind.clear()
 
@@ -90,35 +98,29 @@ class Fanout:
 
     def push(self, appended: Appended, head: Head) -> None:
         """Give the followers what has been stored."""
-        state = appended.state
-        followers = [(peer, access) for peer, access in state.accesses.items() if access.following]
-        if followers:
-            for entries in _chunks(appended.entries):
-                self._push_chunk(state, followers, entries, head)
-        if any(entry.next_token_hash is not None or entry.kind == "commit" for entry in appended.entries):
-            for _, access in followers:
-                access.following = not access.tokens
+        state, entries = appended.state, appended.entries
+        if not state.followers:
+            return
+        if len(entries) <= _FEW and sum([len(entry.payload) for entry in entries]) <= _SURELY:
+            self._push_chunk(state, entries, head)
+        else:
+            for chunk in _chunks(entries):
+                self._push_chunk(state, chunk, head)
+        if entries[-1].token_hash in state.epochs and state.epochs[entries[-1].token_hash].end:
+            state.followers.clear()  # the epoch has ended: nothing of the next one is theirs
 
-    def _push_chunk(
-        self, state: LogState, followers: list[tuple[Peer, Access]], entries: list[Entry], head: Head
-    ) -> None:
-        first, last = entries[0].seq, entries[-1].seq
-        data = None
+    def _push_chunk(self, state: LogState, entries: list[Entry], head: Head) -> None:
+        last = entries[-1].seq
         if len(entries[0].payload) <= limits.PUSH.value:
             signed = head if last == head.seq else self._logs.head_at(state, last)
             data = encode(Pushed(state.log, cast(list[Entry | Stub], entries), signed))
-        for peer, access in followers:
-            if access.behind or access.upto >= last:
-                continue
-            waiting = peer.connection.waiting
-            fits = data is not None and (not waiting or waiting + len(data) <= limits.SEND_BUFFER.value)
-            if data is not None and fits and access.upto + 1 == first:
-                peer.connection.send(data)
-                access.upto = last
-            else:
-                access.behind = True
-                peer.behind.add(state.log)
-                self.announce(peer)
+            behind = self._broadcast(state.followers, data)
+        else:
+            behind = list(state.followers)
+        for connection in behind:
+            peer = state.followers.pop(connection)
+            peer.behind.add(state.log)
+            self.announce(peer)
 
     @staticmethod
     def announce(peer: Peer) -> None:
@@ -126,6 +128,11 @@ class Fanout:
         while peer.behind and not peer.clogged:
             log = peer.behind.pop()
             peer.send(Behind(log=log, seq=peer.logs[log].state.durable))
+
+
+def _leave(peer: Peer, state: LogState) -> None:
+    state.accesses.pop(peer, None)
+    state.followers.pop(peer.connection, None)
 
 
 def _remember(access: Access, epoch: EpochState) -> None:
@@ -138,8 +145,6 @@ def _remember(access: Access, epoch: EpochState) -> None:
 
 def _chunks(entries: list[Entry]) -> list[list[Entry]]:
     """The entries in groups that fit into a pushed frame; a larger entry is a group of its own."""
-    if len(entries) == 1:
-        return [entries]
     groups: list[list[Entry]] = []
     size = limits.PUSH.value + 1
     for entry in entries:

@@ -21,7 +21,7 @@ from cloister.relay.core.batch import Appended, Gathering
 from cloister.relay.core.ports import RelayKeys, Settings
 from cloister.relay.core.quota import Cache
 from cloister.relay.core.state import Access, EpochState, LogState
-from cloister.relay.store.interface import EntryRow, EpochRow, PutEntry, PutEpoch, Store
+from cloister.relay.store.interface import EntryRow, EpochRow, PutEpoch, Store
 from cloister.wire import limits
 from cloister.wire.frames import REALM_LOG, Entry, Head, Stub
 from cloister.wire.log import NO_ATTACHMENTS, START, attachments_hash, chain_prefix, link_hash, sign_head
@@ -130,37 +130,34 @@ class Logs:
         attachments = NO_ATTACHMENTS
         if following is not None or group_info_hash is not None or items:
             attachments = attachments_hash(following, group_info_hash, items)
-        seq, ts_ms = state.seq + 1, max(now, state.ts_ms)
+        seq = state.seq = state.seq + 1
+        ts_ms = state.ts_ms = now if now > state.ts_ms else state.ts_ms
         payload_hash = sha256(payload)
-        stub = Stub(seq, kind, 0, epoch, token_hash, entry_id, payload_hash, attachments, ts_ms)
-        digest = link_hash(state.prefix, state.hash, stub)
+        digest = state.hash = link_hash(
+            state.prefix, state.hash, seq, kind, 0, epoch, token_hash, entry_id, payload_hash, attachments, ts_ms
+        )
         row = EntryRow(
             state.log, seq, kind, 0, epoch, token_hash, entry_id, payload, payload_hash, attachments,
             following, group_info_hash, b"".join(items), ts_ms, digest,
         )  # fmt: skip
-        entry = Entry(seq, kind, 0, epoch, token_hash, entry_id, payload, ts_ms, following, group_info_hash, items)
-        self._note(state, entry, digest)
-        state.seq, state.hash, state.ts_ms = seq, digest, ts_ms
         state.pending[entry_id] = row
-        self._gathering.batch.writes.append(PutEntry(row))
-        return row
-
-    def _note(self, state: LogState, entry: Entry, digest: bytes) -> None:
         batch = self._gathering.batch
         appended = batch.logs.get(state.log)
         if appended is None:
             appended = batch.logs[state.log] = Appended(state)
             state.pins += 1
-        appended.entries.append(entry)
-        appended.hash = digest
+        appended.entries.append(
+            Entry(seq, kind, 0, epoch, token_hash, entry_id, payload, ts_ms, following, group_info_hash, items)
+        )
+        self._gathering.entry(row)
+        return row
 
     def committed(self, appended: Appended) -> Head:
         """The entries stand on the disk: the one signature that covers them."""
         state = appended.state
         state.pins -= 1
-        for entry in appended.entries:
-            del state.pending[entry.entry_id]
-        state.durable, state.durable_hash = appended.entries[-1].seq, appended.hash
+        rows = [state.pending.pop(entry.entry_id) for entry in appended.entries]
+        state.durable, state.durable_hash = rows[-1].seq, rows[-1].hash
         state.head = self.sign(state, state.durable, state.durable_hash)
         return state.head
 

@@ -5,6 +5,7 @@ Source: docs/spec/relay.md ("Core"). The server's sockets and the simulation's q
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +39,22 @@ class Connection(Protocol):
     def close(self, code: str) -> None:
         """Send what is queued and end; `disconnect` follows."""
         ...
+
+
+Broadcast = Callable[[Iterable[Connection], bytes], list[Connection]]
+"""Queue one frame for many; gives those for whom too much waits already (they got nothing)."""
+
+
+def broadcast(connections: Iterable[Connection], data: bytes) -> list[Connection]:
+    """The plain form of `Broadcast`: a reader for whom nothing waits gets a frame of any size."""
+    behind = []
+    for connection in connections:
+        waiting = connection.waiting
+        if waiting and waiting + len(data) > limits.SEND_BUFFER.value:
+            behind.append(connection)
+        else:
+            connection.send(data)
+    return behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

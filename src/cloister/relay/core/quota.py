@@ -43,7 +43,8 @@ class Bucket:
 
     def take(self, now: int, cost: float = 1) -> bool:
         """Take `cost`, or nothing and False."""
-        self._fill(now)
+        if now > self._at:
+            self._fill(now)
         if self._level < cost:
             return False
         self._level -= cost

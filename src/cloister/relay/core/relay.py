@@ -32,7 +32,7 @@ from cloister.relay.core.fanout import Fanout
 from cloister.relay.core.log import Logs
 from cloister.relay.core.login import Door
 from cloister.relay.core.mailbox import Mailboxes
-from cloister.relay.core.ports import Connection, RelayKeys, Settings
+from cloister.relay.core.ports import Broadcast, Connection, RelayKeys, Settings, broadcast
 from cloister.relay.core.prekeys import Prekeys
 from cloister.relay.core.quota import Bucket
 from cloister.relay.core.rooms import Rooms
@@ -75,6 +75,8 @@ Handler = Callable[[Peer, Any, int], None]
 
 COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Append: 5}
 """What a request takes of limits.POST_RATE; one where it is not named."""
+_IN_FLIGHT: Final = limits.IN_FLIGHT.value
+_SEND_BUFFER: Final = limits.SEND_BUFFER.value
 STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Append, InvitePut})
 """Requests that a full disk refuses (`storage_full`); reading and acknowledging mail go on."""
 
@@ -82,7 +84,15 @@ STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMai
 class RelayCore:
     """One relay."""
 
-    def __init__(self, store: Store, settings: Settings, keys: RelayKeys, authority: Authority, rng: Rng) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        keys: RelayKeys,
+        authority: Authority,
+        rng: Rng,
+        broadcast: Broadcast = broadcast,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._gathering = Gathering()
@@ -98,7 +108,7 @@ class RelayCore:
         self._staging = Staging(store, self._gathering)
         self._runs = Runs(store, self._logs, self._mailboxes, self._gathering)
         self._rooms = Rooms(self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
-        self._fanout = Fanout(self._logs)
+        self._fanout = Fanout(self._logs, broadcast)
         self.admission = Admission(store, settings, authority, rng, self.directory, self._gathering)
         self._peers: dict[Connection, Peer] = {}
         self._strangers: dict[Peer, int] = {}
@@ -106,6 +116,7 @@ class RelayCore:
         self._next_purge = 0
         self.full = False
         self.handlers: Mapping[State, Mapping[type[Frame], Handler]] = self._table()
+        self._requests = self.handlers[State.READY]
 
     def _table(self) -> Mapping[State, Mapping[type[Frame], Handler]]:
         return {
@@ -200,30 +211,31 @@ class RelayCore:
 
     # --- frames ---------------------------------------------------------------------------------------------
 
-    def frame(self, connection: Connection, data: bytes, now: int) -> None:
-        """One frame of a client."""
+    def frame(self, connection: Connection, data: bytes, now: int) -> bool:
+        """One frame of a client. False: read on only later (see `busy`)."""
         peer = self._peers.get(connection)
         if peer is None or peer.state is State.CLOSED:
-            return
+            return True
         if peer.state is not State.READY:
             self._stranger(peer, data, now)
-            return
+            return True
         try:
             if len(data) > limits.FRAME.value:
                 raise PeerError("bad_encoding", "a frame over the limit")
             frame = decode_request(data)
         except PeerError as error:
             self._close(peer, error.code)
-            return
+            return True
         kind = type(frame)
         try:
             if not peer.requests.take(now, COSTS.get(kind, 1)):
                 raise PeerError("quota", "requests of this connection")
             if self.full and kind in STORING:
                 raise PeerError("storage_full")
-            self.handlers[State.READY][kind](peer, frame, now)
+            self._requests[kind](peer, frame, now)
         except (PeerError, UnavailableError) as error:
             peer.send(Refused(rid=frame.rid, code=error.code, detail=error.detail))
+        return peer.in_flight < _IN_FLIGHT and connection.waiting < _SEND_BUFFER
 
     def _stranger(self, peer: Peer, data: bytes, now: int) -> None:
         """A frame before login: a refusal ends the connection."""

@@ -44,7 +44,10 @@ class EpochState:
 
 @dataclass(slots=True, eq=False)
 class LogState:
-    """A log in memory; it stays there while a peer has access to it or a batch with it is under way."""
+    """A log in memory; it stays there while a peer has access to it or a batch with it is under way.
+
+    `followers` have been sent everything up to `durable` and get what comes.
+    """
 
     log: bytes
     prefix: bytes
@@ -58,6 +61,7 @@ class LogState:
     pending: dict[bytes, EntryRow] = field(default_factory=dict)
     epochs: dict[bytes, EpochState] = field(default_factory=dict)
     accesses: dict[Peer, Access] = field(default_factory=dict)
+    followers: dict[Connection, Peer] = field(default_factory=dict)
     pins: int = 0
     commits: Bucket | None = None
     proposers: dict[str, bytes] = field(default_factory=dict)
@@ -71,22 +75,19 @@ class LogState:
 
 @dataclass(slots=True, eq=False)
 class Access:
-    """What one connection may read of a log, and how far it has been sent (`upto`).
-
-    `tokens` are the epochs whose tokens it has presented, oldest first. It is pushed new entries while
-    `following`; `behind` asks it to present again before anything more is pushed.
-    """
+    """What one connection may read of a log: `tokens` are the epochs whose tokens it has presented, oldest first."""
 
     state: LogState
     tokens: dict[bytes, EpochState] = field(default_factory=dict)
-    upto: int = 0
-    following: bool = False
-    behind: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """A connection and who is at its other end. `mail` is the last item sent, None before MailOpen."""
+    """A connection and who is at its other end.
+
+    `behind` are logs that it must present again and has not been told so; `mail` is the last item sent, None
+    before MailOpen.
+    """
 
     connection: Connection
     requests: Bucket

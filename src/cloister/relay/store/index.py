@@ -6,6 +6,7 @@ sorted, in the transaction of some later batch. What a crash leaves unwritten is
 store reads it back.
 
 Invariants
+- A filter in memory answers for nearly all ids that are new, without asking the database: one bit of a key.
 - Every id whose batch has been applied is in memory or in the snapshot that lookups read.
 - The writer's thread adds and flushes, the reader's looks up and renews; the lock is taken once in a flush.
 """
@@ -20,6 +21,8 @@ from cloister.primitives.kdf import sha256
 
 FLUSH: Final = 2_048
 """Ids kept in memory before they are written."""
+FILTER: Final = 1 << 20
+"""Bits of the smallest filter: at least 64 for each id that is there at the start."""
 _INSERT: Final = "INSERT INTO ids VALUES (?,?)"
 Keys = list[tuple[int, int]]
 
@@ -33,13 +36,22 @@ class Index:
     """(key, id of the entry) pairs; two entries may share a key."""
 
     def __init__(self, lookup: sqlite3.Connection) -> None:
-        self._lookup = lookup
         self._query = lookup.cursor().execute
+        (count,) = self._query("SELECT count(*) FROM ids").fetchone()
+        bits = max(FILTER, 1 << (64 * count).bit_length())
+        self._mask = bits - 1
+        self._filter = bytearray(bits >> 3)
+        for (k,) in self._query("SELECT k FROM ids"):
+            self._note(k)
         self._new: dict[int, list[int]] = {}
         self._size = 0
         self._written: dict[int, list[int]] = {}
         self._lock = Lock()
         self._reading = False
+
+    def _note(self, k: int) -> None:
+        place = k & self._mask
+        self._filter[place >> 3] |= 1 << (place & 7)
 
     # --- the writer's side ----------------------------------------------------------------------------------
 
@@ -58,6 +70,7 @@ class Index:
                 self._written = {**self._written, **self._new}
                 self._new, self._size = {}, 0
         for k, ident in keys:
+            self._note(k)
             self._new.setdefault(k, []).append(ident)
         self._size += len(keys)
 
@@ -72,6 +85,9 @@ class Index:
 
     def find(self, k: int) -> list[int]:
         """The ids of all entries with this key."""
+        place = k & self._mask
+        if not self._filter[place >> 3] >> (place & 7) & 1:
+            return []
         while True:
             if self._written:
                 self.renew()

@@ -136,10 +136,10 @@ class PutMeta(NamedTuple):
     value: bytes
 
 
-class PutEntry(NamedTuple):
-    """Append an entry; its seq is one more than the log's last."""
+class PutEntries(NamedTuple):
+    """Append entries; the seq of each is one more than its log's last."""
 
-    row: EntryRow
+    rows: list[EntryRow]
 
 
 class PutEpoch(NamedTuple):
@@ -249,7 +249,7 @@ class Purge(NamedTuple):
 
 
 Write = (
-    PutMeta | PutEntry | PutEpoch | PutRun | PutGroupInfo | PutMail | AckMail | DropMailbox | PutMailKey
+    PutMeta | PutEntries | PutEpoch | PutRun | PutGroupInfo | PutMail | AckMail | DropMailbox | PutMailKey
     | PutInvite | PutEnrolment | PutPart | DropStaged | PutPrekey | DropPrekey | DropPrekeys | Purge
 )  # fmt: skip
 

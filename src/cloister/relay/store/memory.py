@@ -28,7 +28,7 @@ from cloister.relay.store.interface import (
     PrekeyRow,
     Purge,
     PutEnrolment,
-    PutEntry,
+    PutEntries,
     PutEpoch,
     PutGroupInfo,
     PutInvite,
@@ -100,14 +100,14 @@ class MemoryStore:
         """Keep a value."""
         self._meta[write.key] = write.value
 
-    def put_entry(self, write: PutEntry) -> None:
-        """Append an entry."""
-        row = write.row
-        entries = self._entries.setdefault(row.log, [])
-        if row.seq != (entries[-1].seq if entries else 0) + 1:
-            raise StoreFailed("disk", "an entry out of order")
-        entries.append(row)
-        self._ids[row.log, row.entry_id] = row.seq
+    def put_entries(self, write: PutEntries) -> None:
+        """Append entries."""
+        for row in write.rows:
+            entries = self._entries.setdefault(row.log, [])
+            if row.seq != (entries[-1].seq if entries else 0) + 1:
+                raise StoreFailed("disk", "an entry out of order")
+            entries.append(row)
+            self._ids[row.log, row.entry_id] = row.seq
 
     def put_epoch(self, write: PutEpoch) -> None:
         """Keep an epoch."""
@@ -290,7 +290,7 @@ class MemoryStore:
 
 _APPLY: Final[dict[type[Any], Callable[[MemoryStore, Any], None]]] = {
     PutMeta: MemoryStore.put_meta,
-    PutEntry: MemoryStore.put_entry,
+    PutEntries: MemoryStore.put_entries,
     PutEpoch: MemoryStore.put_epoch,
     PutRun: MemoryStore.put_run,
     PutGroupInfo: MemoryStore.put_group_info,

@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,7 +41,7 @@ from cloister.relay.store.interface import (
     PrekeyRow,
     Purge,
     PutEnrolment,
-    PutEntry,
+    PutEntries,
     PutEpoch,
     PutGroupInfo,
     PutInvite,
@@ -126,7 +126,7 @@ class SqliteStore:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             **{kind: partial(self._put_fields, sql) for kind, sql in _FIELDS.items()},
             **{kind: partial(self._put_rows, sql) for kind, sql in _ROWS.items()},
-            PutEntry: self._put_entries,
+            PutEntries: self._put_entries,
             PutMail: self._put_mail,
             PutInvite: self._put_invites,
             DropMailbox: self._drop_mailboxes,
@@ -141,12 +141,15 @@ class SqliteStore:
         self._fresh = []
         due = self._index.due()
         try:
-            execute("BEGIN IMMEDIATE")
-            for kind, group in groupby(writes, type):
-                self._handlers[kind](list(group))
-            if due:
-                index.write(self._writer, due)
-            execute("COMMIT")
+            if len(writes) == 1 and isinstance(writes[0], PutEntries) and len(writes[0].rows) == 1 and not due:
+                self._put_entries([writes[0]])  # one statement is a transaction of its own
+            else:
+                execute("BEGIN IMMEDIATE")
+                for kind, group in groupby(writes, type):
+                    self._handlers[kind](list(group))
+                if due:
+                    index.write(self._writer, due)
+                execute("COMMIT")
         except sqlite3.Error as error:
             self._numbers.clear()
             if self._writer.in_transaction:
@@ -194,9 +197,9 @@ class SqliteStore:
             self._numbers[log] = number
         return number
 
-    def _put_entries(self, group: list[PutEntry]) -> None:
+    def _put_entries(self, group: list[PutEntries]) -> None:
         rows, keys = [], self._fresh
-        for (row,) in group:
+        for row in chain.from_iterable([write.rows for write in group]):
             log, seq, kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash = row[:10]
             ident = (self._numbers.get(log) or self._number(log)) << _SEQ_BITS | seq
             rest = (flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, *row[10:13], row.hash)
