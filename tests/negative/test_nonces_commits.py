@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from cloister.codec.cbor import Fields, enc
+from cloister.primitives.labelled import mac
 from cloister.protocols.interface import (
     Add,
     ChannelKind,
@@ -38,9 +39,15 @@ class Ready:
 
     def altered(self, alter: Callable[[list[object]], None]) -> Envelope:
         fields = Fields.decode(self.commit.payload, "commit")
-        items = [fields.any(str(i)) for i in range(5)]
+        items = [fields.any(str(i)) for i in range(6)]
         alter(items)
+        items[5] = self.parent_tag(*items[1:5])
         return replace(self.commit, payload=enc(*items))
+
+    def parent_tag(self, *bound: object) -> bytes:
+        """The MAC of a member of the epoch that the commit ends."""
+        key = self.session().export("commit", b"", 32)
+        return mac(key, "nonces commit parent", *bound)
 
 
 @cache
@@ -140,10 +147,29 @@ def test_a_commit_that_the_run_does_not_bear_out_is_never_confirmed() -> None:
     assert slow.live.view.epoch == 1
 
 
+@pytest.mark.parametrize("tag", [None, bytes(32)])
+def test_a_commit_that_the_relay_wrote_shuts_nobody_out(tag: bytes | None) -> None:  # COM-06
+    net, nodes = agreed(SUITE, 3, "relay's commit")
+    payload = enc("commit", bytes(16), bytes(32), bytes(32), bytes(32), tag)
+    envelope = replace(
+        net.rooms[ROOM].entries[0],
+        payload=payload,
+        seq=9,
+        token_hash=net.rooms[ROOM].tip,
+        kind="commit",
+        next_token_hash=bytes(32),
+    )
+    refusal(nodes[1].live, envelope, net.now, code="bad_tag", check="COM-06")
+    known = replace(ready().commit, payload=ready().commit.payload[:-32] + bytes(32))
+    refusal(ready().session(), known, code="bad_tag", check="COM-06")
+
+
 def test_a_commit_of_an_unknown_run_shuts_this_device_out() -> None:
     net, nodes = agreed(SUITE, 3, "unknown run")
     entry = net.rooms[ROOM].entries[0]
-    payload = enc("commit", bytes(16), bytes(32), bytes(32), bytes(32))
+    bound = (bytes(16), bytes(32), bytes(32), bytes(32))
+    tag = mac(nodes[2].live.export("commit", b"", 32), "nonces commit parent", *bound)
+    payload = enc("commit", *bound, tag)
     tip = net.rooms[ROOM].tip
     envelope = replace(entry, payload=payload, seq=9, token_hash=tip, kind="commit", next_token_hash=bytes(32))
     effects = nodes[1].live.receive(envelope, net.now, seeded(1))
@@ -155,7 +181,7 @@ def test_a_commit_of_an_unknown_run_shuts_this_device_out() -> None:
 
 def test_a_commit_of_an_unknown_run_against_nothing_is_refused() -> None:
     net, nodes = assembly(SUITE, 2, "nothing")
-    payload = enc("commit", bytes(16), bytes(32), bytes(32), bytes(32))
+    payload = enc("commit", bytes(16), bytes(32), bytes(32), bytes(32), None)
     from cloister.protocols.interface import Channel
 
     envelope = Envelope(channel=Channel(ChannelKind.ROOM, ROOM), kind="create", payload=payload, seq=1)

@@ -2,9 +2,12 @@
 
 Source: docs/spec/suites.md ("Commit"); A.0 of the protocols ("Commit").
 
-    M4 = ["commit", run_id, th, SHA-256(run head), MAC(confirm, "SUITE commit entry", th)]
+    M4 = ["commit", run_id, th, SHA-256(run head), mac, parent mac | null]
+    mac = MAC(confirm, "SUITE commit entry", th)
+    parent mac = MAC(the parent's export("commit"), "SUITE commit parent", all before)
 
 Invariants
+- A commit ends an epoch only if a member of that epoch made it: nobody is shut out by what the relay writes.
 - A commit counts only against the epoch it names, for a run whose confirms all stand in its log up to the run head,
   and with SHA-256(token of the epoch it makes) as its next_token_hash.
 - The first commit that returns in the log ends the epoch; every other run of that epoch is then over.
@@ -52,14 +55,17 @@ def post_commit(turn: Turn, run: Run, agreed: Schedule) -> None:
     context = run.proposal.context
     parent = turn.draft.get(EPOCH, context.prev_th)
     expects = NO_EPOCH if parent is None else parent.token_hash
-    tag = mac(agreed.confirm, f"{turn.agreement.suite} commit entry", agreed.th)
+    suite = turn.agreement.suite
+    entry = CommitEntry(run.id, agreed.th, sha256(run.head), mac(agreed.confirm, f"{suite} commit entry", agreed.th))
+    if parent is not None:
+        entry = replace(entry, parent_tag=mac(_parent_key(suite, parent), f"{suite} commit parent", *entry.bound()))
     turn.draft.put(RUN, run.id, replace(run, posted=True))
     turn.draft.emit(
         Commit(
             room=turn.room,
             expects=expects,
             entry_id=turn.rng(ID),
-            payload=enc("commit", run.id, agreed.th, sha256(run.head), tag),
+            payload=entry.encode(),
             next_token_hash=sha256(token_of(turn, agreed)),
         )
     )
@@ -73,6 +79,15 @@ class CommitEntry:
     th: bytes
     head_hash: bytes
     tag: bytes
+    parent_tag: bytes | None = None
+
+    def bound(self) -> tuple[object, ...]:
+        """What the parent's MAC covers."""
+        return self.run_id, self.th, self.head_hash, self.tag
+
+    def encode(self) -> bytes:
+        """The entry's payload."""
+        return enc("commit", *self.bound(), self.parent_tag)
 
     @classmethod
     def decode(cls, data: bytes) -> CommitEntry:
@@ -84,6 +99,7 @@ class CommitEntry:
             fields.octets("th", HASH),
             fields.octets("run head", HASH),
             fields.octets("mac", HASH),
+            fields.octets_or_none("parent mac", HASH),
         )
         fields.end()
         return entry
@@ -129,6 +145,17 @@ def check_after_head(envelope: Envelope, head: SignedHead | None) -> None:
     """PeerError("bad_head") when the commit stands before the head that the inviter vouched for."""
     if head is not None and envelope.seq <= head.seq:
         raise PeerError("bad_head", check="COM-05")
+
+
+def _parent_key(suite: str, parent: Epoch) -> bytes:
+    return records.export(suite, parent.exporter, "commit", b"", HASH)
+
+
+@check("COM-06")
+def check_by_member(suite: str, parent: Epoch, entry: CommitEntry) -> None:
+    """PeerError("bad_tag") unless a member of the epoch that it ends made the commit."""
+    with named("COM-06"):
+        verify_mac(entry.parent_tag or b"", _parent_key(suite, parent), f"{suite} commit parent", *entry.bound())
 
 
 def judge_commit(turn: Turn, envelope: Envelope, run: Run, entry: CommitEntry) -> Schedule:

@@ -161,6 +161,8 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
     entry = CommitEntry.decode(envelope.payload)
     run, epoch = turn.draft.get(RUN, entry.run_id), current(turn.draft)
     _note_head(turn, envelope.head)
+    if epoch is not None and epoch.token_hash == envelope.token_hash:
+        commits.check_by_member(turn.agreement.suite, epoch, entry)
     if run is None:
         if epoch is None or epoch.token_hash != envelope.token_hash or room_of(turn.draft).out:
             raise PeerError("stale_epoch")
