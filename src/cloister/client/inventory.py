@@ -28,7 +28,7 @@ _PIECE: Final = 48
 def secrets_of(profile: str | Path, password: str) -> list[tuple[str, bytes]]:
     """(name, value) of every private key, room key and the database key.
 
-    UsageError: no_profile, wrong_password, loose_files, profile_in_use.
+    CloisterError: no_profile, wrong_password, loose_files, profile_in_use.
     """
     place = Profile.named(profile)
     key = place.unlock(password)

@@ -91,6 +91,7 @@ class Profile:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_private(self.folder)
         key = rng(KEY_SIZE)
+        write_private(self.database, b"")  # an empty file is an empty database; SQLite's companions take its mode
         write_private(self.vault_file, vault.seal(key, password, rng, n=cost))
         return key
 

@@ -1,0 +1,105 @@
+"""The secrets of a profile by name: all of them, and to nobody without the password."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cloister.client.inventory import secrets_of
+from cloister.client.profile import Profile
+from cloister.client.store import DeviceStore
+from cloister.engine.account import Account
+from cloister.engine.store import Put
+from cloister.errors import CloisterError, UsageError
+from cloister.protocols.epochs import EPOCH, RECV, SEND, Epoch
+from cloister.protocols.interface import RoomPolicy
+from cloister.protocols.ratchet import RecvChain, SendChain
+from support.people import Person, Realm
+
+ROOM = b"r" * 16
+COST = 2**15
+
+
+@pytest.fixture
+def person() -> Person:
+    return Realm("home").enrol("alice", rsa=0)
+
+
+@pytest.fixture
+def profile(tmp_path: Path, person: Person) -> Path:
+    """A profile with keys, one room, and chains."""
+    place = Profile.named(tmp_path / "alice")
+    key = place.create("password", os.urandom, cost=COST)
+    account = Account(
+        realm="home", device=person.id, address="localhost:1", user_keys=person.keys, keys=person.device,
+        chain=(b"leaf",), relay_pin=bytes(32), root_pin=bytes(32),
+    )  # fmt: skip
+    epoch = Epoch(
+        number=1, th=b"t" * 32, roster=(person.id,), policy=RoomPolicy(title="garden", owners=("alice",)), log_size=1,
+        exporter=b"E" * 32, token=b"T" * 32, key_check="1", began_at=1, began_by=1,
+    )  # fmt: skip
+    store = DeviceStore(place.database, key)
+    store.apply(
+        [
+            Put("meta", b"account", account.encode()),
+            Put("item", ROOM + EPOCH.key(b"t" * 32), EPOCH.encode(epoch)),
+            Put("item", ROOM + SEND.key(b"x"), SEND.encode(SendChain(0, b"S" * 32))),
+            Put("item", ROOM + RECV.key(b"x"), RECV.encode(RecvChain(0, b"R" * 32))),
+            Put("item", ROOM + b"other", b"unread"),
+        ]
+    )
+    store.close()
+    return place.folder
+
+
+def test_without_the_password_there_are_none(profile: Path) -> None:
+    with pytest.raises(CloisterError) as caught:
+        secrets_of(profile, "wrong")
+    assert caught.value.code == "wrong_password"
+
+
+def test_a_profile_in_use_is_left_alone(profile: Path) -> None:
+    place = Profile.named(profile)
+    lock = place.own()
+    assert lock is not None
+    with pytest.raises(UsageError) as caught:
+        secrets_of(profile, "password")
+    assert caught.value.code == "profile_in_use"
+    place.disown(lock)
+
+
+def test_every_secret_is_there(profile: Path, person: Person) -> None:
+    found = secrets_of(profile, "password")
+    named = {(name, value) for name, value in found if not name.startswith("RSA")}
+    assert named >= {
+        ("identity key", person.keys.identity.private_bytes()),
+        ("device key", person.device.device.private_bytes()),
+        ("mailbox key", person.device.mailbox.private_bytes()),
+        ("room key", b"E" * 32),
+        ("room token", b"T" * 32),
+        ("chain key", b"S" * 32),
+        ("chain key", b"R" * 32),
+    }
+    assert "database key" in {name for name, _ in found}
+    assert all(len(value) >= 16 for _, value in found)
+    for name, pair in (("RSA signing key", person.device.rsa_sign), ("RSA decryption key", person.device.rsa_decrypt)):
+        assert pair is not None
+        pieces = [value for found_name, value in found if found_name == name]
+        assert len(pieces) > 10
+        assert all(piece in pair.private_bytes() for piece in pieces)
+        assert not any(piece in pair.spki for piece in pieces)
+
+
+def test_the_profile_is_free_again(profile: Path) -> None:
+    secrets_of(profile, "password")
+    lock = Profile.named(profile).own()
+    assert lock is not None
+    Profile.named(profile).disown(lock)
+
+
+def test_a_profile_that_never_enrolled_has_its_database_key(tmp_path: Path) -> None:
+    place = Profile.named(tmp_path / "new")
+    place.create("password", os.urandom, cost=COST)
+    assert [name for name, _ in secrets_of(place.folder, "password")] == ["database key"]
