@@ -310,6 +310,27 @@ def a_commit_that_the_application_refuses(bad: bool) -> None:
     deliver(b, commit_of(a, sent(a, Remove(2))).message)
 
 
+@case("MLS-V080")
+def a_stranger_that_proposes_itself(bad: bool) -> None:
+    from cloister.mls import Policy, join_proposal
+
+    a, _ = group_of("a", "b")
+    if bad:
+        a.group.policy = Policy(validate=lambda credential, key, now: True)
+    joiner = Client("c")
+    deliver(a, join_proposal(a.suite, joiner.identity.key, b"room", 1, joiner.package().package))
+
+
+@case("MLS-V085")
+def one_proposal_too_many(bad: bool) -> None:
+    from cloister.mls import proposal_list
+
+    a, b, _ = group_of("a", "b", "c")
+    with mock.patch.object(proposal_list, "MAX_PENDING", 1 if bad else 2):
+        for index in (2, 1):
+            deliver(b, public(a, framed(a, Remove(index))))
+
+
 @case("MLS-V081")
 def a_self_remove_by_value(bad: bool) -> None:
     a, b, c = group_of("a", "b", "c")

@@ -25,7 +25,7 @@ from cloister.mls.proposal import SELF_REMOVE
 from cloister.primitives.signature import SigningKey
 
 NOW = 1_800_000_000_000
-POLICY = Policy(validate=lambda credential, key, now: True)
+POLICY = Policy(validate=lambda credential, key, now: True, accept=lambda sender, proposals: True)
 SUITE = suite_of(1)
 
 

@@ -14,6 +14,7 @@ unhex = bytes.fromhex
 ANY = mls.Policy(
     validate=lambda credential, key, now: True,
     successor=lambda old, new: True,
+    accept=lambda sender, proposals: True,
     max_lifetime=2**64,
 )
 

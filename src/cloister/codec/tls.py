@@ -7,8 +7,8 @@ Invariants
 - Strict: a length in more bytes than it needs, a length beyond the end of what holds it, an optional that
   is neither 0 nor 1, and bytes after the end of a value are refused.
 - One value has one encoding: whatever decodes encodes to the very same bytes.
-- A length is compared with what is there before anything is allocated, so memory stays within a small
-  multiple of the input's size.
+- A length is compared with what is there before anything is allocated, and all vectors of one decoding have
+  MAX_ITEMS elements at most, so memory is bounded whatever the input says.
 - Only PeerError("bad_encoding") leaves the decoder.
 
 Left out: vectors with a fixed-size length prefix, which MLS does not use.
@@ -31,15 +31,20 @@ def _malformed(detail: str) -> Never:
     raise PeerError("bad_encoding", detail)
 
 
+MAX_ITEMS: Final = 2**19
+"""Most elements of all vectors of one decoding together; a value of Python is far larger than two bytes of input."""
+
+
 class Reader:
     """Reads values from `data[position:end]`; a nested vector is a reader of its own over the same bytes."""
 
-    __slots__ = ("data", "end", "position")
+    __slots__ = ("_items", "data", "end", "position")
 
-    def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
+    def __init__(self, data: bytes, position: int = 0, end: int | None = None, items: list[int] | None = None) -> None:
         self.data = data
         self.position = position
         self.end = len(data) if end is None else end
+        self._items = [MAX_ITEMS] if items is None else items
 
     def fixed(self, size: int) -> bytes:
         """Exactly `size` bytes."""
@@ -109,13 +114,17 @@ class Reader:
         size = self.length()
         start = self.position
         self.position = start + size
-        return Reader(self.data, start, start + size)
+        return Reader(self.data, start, start + size, self._items)
 
     def vector(self, read: Callable[[Reader], T]) -> tuple[T, ...]:
         """All values of `T x<V>`."""
         inner = self.nested()
+        items = self._items
         values = []
         while inner.position < inner.end:
+            items[0] -= 1
+            if items[0] < 0:
+                _malformed("a value has too many elements")
             values.append(read(inner))
         return tuple(values)
 

@@ -105,11 +105,12 @@ _ROWS: Final = (
     Check("MLS-V077", "12.2", PUBLIC, "bad_proposal", "an external commit holds no other proposals"),
     Check("MLS-V078", "12.4.3.2", PUBLIC, "bad_proposal", "an external commit refers to no proposals"),
     Check("MLS-V079", "12.4", PRIVATE, "unknown_psk", "a named pre-shared key is at hand"),
-    Check("MLS-V080", "12.2", PUBLIC, "not_allowed", "the application's filter accepts the proposals"),
+    Check("MLS-V080", "12.2", PUBLIC, "not_allowed", "the application's filter accepts a proposal or commit"),
     Check("MLS-V081", "ext", PUBLIC, "bad_proposal", "a SelfRemove is public, by reference, from a member"),
     Check("MLS-V082", "12.1.8.1", PUBLIC, "bad_proposal", "external_senders and required capabilities parse"),
     Check("MLS-V083", "12.1.6", PRIVATE, "bad_proposal", "an ExternalInit's encapsulation opens"),
     Check("MLS-V084", "12.1.2", PUBLIC, "bad_proposal", "an Update comes from a member"),
+    Check("MLS-V085", "-", PRIVATE, "quota", "at most 1,024 proposals wait (a limit of this engine)"),
     # commits
     Check("MLS-V090", "12.4", PUBLIC, "bad_commit", "a commit that needs a path has one"),
     Check("MLS-V091", "7.6", PUBLIC, "bad_commit", "a path has one node for each filtered parent"),

@@ -93,7 +93,7 @@ def draft(
         proposal_list.check_external_list(epoch.tree, ordered)
     extensions = ordered.extensions[0] if ordered.extensions else epoch.context.extensions
     situation = epoch.situation(policy, now, extensions)
-    proposal_list.check_filter(situation, sender, ordered)
+    proposal_list.check_filter(situation, sender, ordered.all)
     tree = epoch.tree.copy()
     added = proposal_list.apply(situation, tree, ordered)
     return Draft(proposals=ordered, situation=situation, tree=tree, extensions=extensions, added=added)

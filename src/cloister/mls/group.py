@@ -378,6 +378,7 @@ class Group:
             public=content.wire_format == PUBLIC_MESSAGE,
         )
         epoch = self._epoch
+        rules.check_room(len(self._state.proposals))
         rules.check_single(epoch.situation(self.policy, now), epoch.tree, sent)
         self._state.add_proposal(sent)
         return ReceivedProposal(proposal=sent, authenticated_data=framed.authenticated_data)

@@ -42,7 +42,8 @@ class Capabilities:
         start = reader.position
         for _ in range(5):
             reader.nested()
-        return _parse_capabilities(reader.data[start : reader.position])
+        data = reader.data[start : reader.position]
+        return _parse_capabilities(data) if len(data) <= _USUAL else _parse_capabilities.__wrapped__(data)
 
     @classmethod
     def parse(cls, reader: Reader) -> Capabilities:
@@ -71,6 +72,10 @@ class Capabilities:
         """Append the encoding."""
         writer.vector_u16(self.versions).vector_u16(self.cipher_suites).vector_u16(self.extensions)
         writer.vector_u16(self.proposals).vector_u16(self.credentials)
+
+
+_USUAL: Final = 512
+"""Bytes of capabilities that are worth keeping; longer ones are read each time, so that nobody fills the memory."""
 
 
 @lru_cache(maxsize=512)

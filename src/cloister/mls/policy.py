@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.mls.credential import Credential
-from cloister.mls.framing import Sender
+from cloister.mls.framing import NEW_MEMBER_PROPOSAL, Sender
 from cloister.mls.proposal import Proposal
 
 DAY: Final = 24 * 3600
@@ -36,7 +36,7 @@ Validate = Callable[[Credential, bytes, int], bool]
 Successor = Callable[[Credential, Credential], bool]
 """`successor(old, new)`: whether a member may replace the one by the other."""
 Accept = Callable[[Sender, tuple[SentProposal, ...]], bool]
-"""`accept(committer, proposals)`: whether the application's rules allow this commit."""
+"""`accept(sender, proposals)`: whether the application's rules allow this commit, or one proposal that arrives."""
 
 
 def same_credential(old: Credential, new: Credential) -> bool:
@@ -44,9 +44,9 @@ def same_credential(old: Credential, new: Credential) -> bool:
     return old == new
 
 
-def accept_any(committer: Sender, proposals: tuple[SentProposal, ...]) -> bool:
-    """No rules beyond those of the protocol."""
-    return True
+def no_strangers(sender: Sender, proposals: tuple[SentProposal, ...]) -> bool:
+    """Members and registered external senders may propose; who asks to be added itself is not authorised by default."""
+    return all(sent.sender.kind != NEW_MEMBER_PROPOSAL for sent in proposals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Policy:
 
     validate: Validate
     successor: Successor = same_credential
-    accept: Accept = accept_any
+    accept: Accept = no_strangers
     max_lifetime: int = 90 * DAY
     kept_epochs: int = 4
     kept_for: int = 7 * DAY * 1000

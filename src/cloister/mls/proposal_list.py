@@ -11,6 +11,7 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cloister.mls import self_remove
 from cloister.mls import validation as valid
@@ -34,6 +35,9 @@ from cloister.mls.proposal import (
 )
 from cloister.mls.psk import APPLICATION, RESUMPTION, PreSharedKeyId
 from cloister.mls.ratchet_tree import RatchetTree
+
+MAX_PENDING: Final = 1024
+"""Proposals that may wait for a commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,7 @@ def check_single(situation: valid.Situation, tree: RatchetTree, sent: SentPropos
     check_leaves_once(tree, alone)
     check_psks(tree.suite, alone, APPLICATION)
     self_remove.check_supported(tree, alone.all, set(alone.removes))
+    check_filter(situation, sent.sender, alone.all)
     for index, leaf in alone.updates:
         check_update(situation, _member(tree, index), leaf, index)
     for package in alone.adds:
@@ -254,7 +259,13 @@ def _member(tree: RatchetTree, index: int) -> LeafNode:
     return leaf
 
 
-def check_filter(situation: valid.Situation, committer: Sender, proposals: ProposalList) -> None:
-    """MLS-V080: the application allows this commit."""
-    if not situation.policy.accept(committer, proposals.all):
+def check_room(waiting: int) -> None:
+    """MLS-V085: there is room for one more pending proposal."""
+    if waiting >= MAX_PENDING:
+        refuse("MLS-V085")
+
+
+def check_filter(situation: valid.Situation, sender: Sender, proposals: tuple[SentProposal, ...]) -> None:
+    """MLS-V080: the application allows this commit or proposal."""
+    if not situation.policy.accept(sender, proposals):
         refuse("MLS-V080")

@@ -52,6 +52,14 @@ def test_an_element_may_not_reach_beyond_its_vector() -> None:
         tls.decode(tls.Reader.vector_u32, b"\x02\x00\x01\x00\x02")
 
 
+def test_the_elements_of_all_vectors_together_are_bounded() -> None:
+    half = tls.opaque(bytes(tls.MAX_ITEMS // 2))
+    read = lambda reader: [reader.vector(tls.Reader.u8) for _ in range(2)]  # noqa: E731
+    assert len(tls.decode(read, half * 2)[1]) == tls.MAX_ITEMS // 2
+    with pytest.raises(PeerError, match="too many elements"):
+        tls.decode(read, half + tls.opaque(bytes(tls.MAX_ITEMS // 2 + 1)))
+
+
 def test_an_optional_is_absent_or_present() -> None:
     read = lambda reader: reader.optional(tls.Reader.u8)  # noqa: E731
     assert tls.decode(read, b"\0") is None
