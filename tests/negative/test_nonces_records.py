@@ -20,6 +20,8 @@ from cloister.protocols.interface import (
     Envelope,
     Fault,
     NotReady,
+    Post,
+    Put,
     Rekey,
     Remove,
     Session,
@@ -378,3 +380,17 @@ def test_envelope_shapes_are_what_the_specification_says() -> None:
     assert replace(header, head=head).items()[5] == [0, 1, bytes(32), b"s"]
     assert isinstance(SendChain(0, bytes(32)).step()[1], SendChain)
     assert records.access_token("nonces", bytes(32), ROOM) != records.access_token("shares", bytes(32), ROOM)
+
+
+def test_the_next_number_is_stored_before_the_message_goes() -> None:
+    """K3: the chain after the message is in the same effects as its post, and before it."""
+    room = standing()
+    node = room.nodes[0]
+    effects = room.session().seal(b"x", bytes(16), None, NOW, seeded(1))
+    other = SUITE.restore(node.me, node.items).seal(b"x", bytes(16), None, NOW, seeded(1))
+    for made in (effects, other):
+        put, post = [effect for effect in made if isinstance(effect, (Put, Post))]
+        assert isinstance(put, Put)
+        assert isinstance(post, Post)
+        assert put.key.startswith(b"send/")
+        assert SEND.decode(put.value).seq == 1
