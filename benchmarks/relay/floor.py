@@ -1,15 +1,16 @@
 """The floor: a bare corked durable echo, the least that a relay of this kind can cost.
 
-aiohttp on uvloop over TLS. What arrives during one write is one append and one fsync; then everybody gets it as one
-frame, built once, in one `transport.write` per connection. No login, hash, signature, limit or page.
+aiohttp on uvloop over TLS, SQLite with WAL and synchronous=FULL, as the relay has them. What arrives during one
+commit is the one row of the next; then everybody gets it as one frame, built once, in one `transport.write` per
+connection. No login, hash, signature, limit, index or page.
 
-    python -m benchmarks.relay.floor DIRECTORY      prints its port; DIRECTORY holds tls.pem and the log
+    python -m benchmarks.relay.floor DIRECTORY      prints its port; DIRECTORY holds tls.pem and floor.db
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import sqlite3
 import ssl
 import sys
 import threading
@@ -23,9 +24,12 @@ from aiohttp import WSMsgType, web
 class Floor:
     """All of it."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self._loop = asyncio.get_running_loop()
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._store = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._store.execute("PRAGMA journal_mode = WAL")
+        self._store.execute("PRAGMA synchronous = FULL")
+        self._store.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, data BLOB NOT NULL)")
         self._transports: set[asyncio.WriteTransport] = set()
         self._arrived: list[bytes] = []
         self._queue: SimpleQueue[list[bytes]] = SimpleQueue()
@@ -64,8 +68,7 @@ class Floor:
         while True:
             batch = self._queue.get()
             data = b"".join(batch)
-            os.write(self._log, data)
-            os.fsync(self._log)
+            self._store.execute("INSERT INTO log (data) VALUES (?)", (data,))
             self._loop.call_soon_threadsafe(self._stored, data)
 
     def _stored(self, data: bytes) -> None:
@@ -83,7 +86,7 @@ async def main(directory: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(directory / "tls.pem")
-    server = web.Server(Floor(directory / "floor.log").handle, access_log=None)
+    server = web.Server(Floor(directory / "floor.db").handle, access_log=None)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=context, backlog=1024)
     print(listening.sockets[0].getsockname()[1], flush=True)
     await listening.serve_forever()
