@@ -119,6 +119,10 @@ def wait_for(what, seconds: float = PATIENCE) -> None:
         time.sleep(0.05)
 
 
+_TAKE_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+"""The leader of a new session that opens a terminal has it: Ctrl+C reaches the command as a signal."""
+
+
 class Terminal:
     """A command on a pseudo-terminal: what is typed, and every byte that reached the screen."""
 
@@ -126,8 +130,8 @@ class Terminal:
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (40, 120))
         self.process = subprocess.Popen(
-            list(command), stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            [sys.executable, "-c", _TAKE_TERMINAL, *command],
+            stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
         self.screen = b""

@@ -150,6 +150,18 @@ def test_ctrl_c_ends_listen_with_130(realm: CliRealm) -> None:
         assert b"Traceback" not in alice.screen
 
 
+def test_ctrl_c_stops_a_relay_in_good_order(realm: CliRealm) -> None:
+    place = str(realm.folder / "second")
+    assert realm.run("admin", "relay", "init", "--folder", place, "--port", "17443").returncode == 0
+    with terminal([*CLOISTER, "relay", "run", "--folder", place], realm.environment("admin")) as relay:
+        relay.until("the relay listens on port 17443; Ctrl+C stops it")
+        assert json.loads(realm.run("admin", "relay", "status", "--json", "--folder", place).stdout)["running"] is True
+        relay.type("\x03")
+        assert relay.end() == 0
+    assert b'"event": "stopped"' in relay.screen
+    assert json.loads(realm.run("admin", "relay", "status", "--json", "--folder", place).stdout)["running"] is False
+
+
 # --- prompts ------------------------------------------------------------------------------------------------
 
 
