@@ -24,7 +24,7 @@ from cloister.engine.core import Engine
 from cloister.engine.messages import since_cursor
 from cloister.engine.store import Store
 from cloister.engine.unit import Disconnect, Notify, Output, Reply, Transmit
-from cloister.errors import CloisterError, UnavailableError, UsageError
+from cloister.errors import CloisterError, InternalError, UnavailableError, UsageError
 from cloister.protocols.interface import Suite
 
 BACKOFF: Final = (0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -162,7 +162,11 @@ class Agent:
         """Handle one input: engine, disk, then the world."""
         if self._failed is not None:
             raise self._failed
-        unit = self.engine.handle(what, self._now())
+        try:
+            unit = self.engine.handle(what, self._now())
+        except Exception as error:  # a bug: what is in memory is ahead of the disk, and must not be built on
+            self._end(error if isinstance(error, CloisterError) else InternalError("internal", repr(error)))
+            raise
         try:
             self._store.apply(unit.writes)
         except UnavailableError as error:

@@ -18,7 +18,8 @@ from cloister.engine.link import Asked, Link, LinkState
 from cloister.engine.logs import LogState
 from cloister.engine.outbox import Outbox
 from cloister.engine.realm_log import RealmLog
-from cloister.engine.rooms import Room, Rooms, room_uri, user_uri
+from cloister.engine.room import Room
+from cloister.engine.rooms import Rooms, room_uri, user_uri
 from cloister.engine.rows import Intent, OwnInvite
 from cloister.engine.unit import Unit
 from cloister.engine.users import Users

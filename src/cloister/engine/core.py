@@ -29,7 +29,8 @@ from cloister.engine.logs import FollowedLog, LogState, purge
 from cloister.engine.messages import Messages
 from cloister.engine.outbox import Outbox
 from cloister.engine.realm_log import RealmLog
-from cloister.engine.rooms import PATIENCE, Room, Rooms
+from cloister.engine.room import Room
+from cloister.engine.rooms import PATIENCE, Rooms
 from cloister.engine.rows import Outgoing
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
@@ -177,9 +178,9 @@ class Engine:
                 unit.notify(lambda cursor: ConnectionChanged(cursor=cursor, state="online"))
             case frames.MailKeys():
                 self.link.answered(frame.rid)
-                for device in self.outbox.mail_keys(frame):
-                    unit.notify(lambda cursor, device=device: Alarm(  # type: ignore[misc]
-                        cursor=cursor, code="bad_sig", peer=device, detail="mailbox key"))  # fmt: skip
+                for device, code in self.outbox.mail_keys(frame):
+                    unit.notify(lambda cursor, device=device, code=code: Alarm(  # type: ignore[misc]
+                        cursor=cursor, code=code, peer=device, detail="mailbox key"))  # fmt: skip
             case frames.Bye():
                 unit.disconnect(frame.code)
             case _:
@@ -220,6 +221,8 @@ class Engine:
                 log.state = LogState.IDLE
                 log.retry_at = unit.now + PATIENCE[min(log.tries, len(PATIENCE) - 1)]
                 log.tries += 1
+                if refused.code == "not_allowed":
+                    self.rooms.try_another(unit, log.id)
         else:
             unit.notify(lambda cursor: Alarm(cursor=cursor, code=refused.code, detail=refused.detail))
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cloister.engine import rows
-from cloister.engine.rooms import Room, Rooms
+from cloister.engine.room import Room
+from cloister.engine.rooms import Rooms
 from cloister.engine.rows import Intent
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit

@@ -293,8 +293,8 @@ class Outbox:
             rid = self.link.request(Asked("mailkeys"))
             unit.transmit(frames.encode(frames.GetMailKeys(rid=rid, devices=devices)))
 
-    def mail_keys(self, answer: frames.MailKeys) -> list[str]:
-        """Mailbox keys came; the devices whose statement was refused."""
+    def mail_keys(self, answer: frames.MailKeys) -> list[tuple[str, str]]:
+        """Mailbox keys came; the devices whose statement was refused, each with the code."""
         self._keys_asked = False
         if len(answer.statements) != len(self._asked_for):
             raise PeerError("bad_encoding", "mailbox keys that were not asked for")
@@ -302,9 +302,9 @@ class Outbox:
         for device, data in zip(self._asked_for, answer.statements, strict=True):
             try:
                 self._mail_keys[device] = None if data is None else self._checked(device, data)
-            except PeerError:
+            except PeerError as error:
                 self._mail_keys[device] = None
-                refused.append(device)
+                refused.append((device, error.code))
         return refused
 
     def _checked(self, device: str, data: bytes) -> bytes:
@@ -401,3 +401,13 @@ def sealed_text(outbox: Outbox, unit: Unit, row: Outgoing, post: Post, token_has
     )
     row.frame, row.entry_id, row.token_hash = frames.encode(frame), post.entry_id, token_hash
     outbox.save(unit, row)
+
+
+def is_sent(row: Outgoing, entry: frames.Entry) -> bool:
+    """Whether an entry with the row's id is what the row sent: the relay could store other bytes under the id."""
+    post = frames.decode_request(row.frame)
+    return isinstance(post, frames.Post) and (post.kind, post.token_hash, post.payload) == (
+        entry.kind,
+        entry.token_hash,
+        entry.payload,
+    )

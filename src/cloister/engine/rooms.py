@@ -14,7 +14,6 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -25,7 +24,10 @@ from cloister.engine.account import Account
 from cloister.engine.link import Link
 from cloister.engine.logs import FollowedLog, LogState
 from cloister.engine.messages import Messages
-from cloister.engine.outbox import Outbox, sealed_text
+from cloister.engine.outbox import Outbox, is_sent, sealed_text
+from cloister.engine.room import RELAY_FAULTS as RELAY_FAULTS
+from cloister.engine.room import Room as Room
+from cloister.engine.room import Run
 from cloister.engine.rows import Outgoing, RoomRow, RunRow
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
@@ -61,65 +63,18 @@ from cloister.protocols.interface import (
 )
 from cloister.wire.frames import Entry, Head, Stub
 
-RELAY_FAULTS: Final = frozenset({"gap", "replay", "bad_chain", "bad_head", "fork", "withheld"})
-"""Codes that name the relay, not a member."""
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
 
 Place = tuple[int, int]
 """Where an entry stands in its log, and the relay's time (ms) for it."""
 NOWHERE: Final[Place] = (0, 0)
+ENTERING_MOST: Final = 8
+"""Agreed keys of runs that take this device in and are not committed yet."""
 
 _room_row = msgspec.msgpack.Decoder(RoomRow)
 _run_row = msgspec.msgpack.Decoder(RunRow)
 _entry = msgspec.msgpack.Decoder(Entry | Stub)
-
-
-@dataclass(slots=True)
-class Room:
-    """A room on this device. `blocked` is the realm log size that the next entry waits for, or 0."""
-
-    id: bytes
-    suite: str
-    session: Session
-    log: FollowedLog
-    token: bytes | None = None
-    delivered: int = 0
-    alarms: list[str] = field(default_factory=list)
-    wake_at: int = 0
-    blocked: int = 0
-
-    @property
-    def token_hash(self) -> bytes:
-        """The epoch to which this device may post."""
-        return sha256(self.token or b"")
-
-    @property
-    def readable(self) -> bool:
-        """Whether the relay was never caught here."""
-        return not RELAY_FAULTS.intersection(self.alarms)
-
-    @property
-    def level(self) -> bool:
-        """Whether the log was read to its end, as far as is known."""
-        return self.log.state is LogState.FOLLOWING and self.delivered == self.log.chain.seq
-
-
-@dataclass(slots=True)
-class Run:
-    """A run's log that is followed for a room."""
-
-    id: bytes
-    room: bytes
-    token: bytes
-    log: FollowedLog
-    delivered: int = 0
-    blocked: int = 0
-
-    @property
-    def level(self) -> bool:
-        """Whether the log is being followed."""
-        return self.log.state is LogState.FOLLOWING
 
 
 class Rooms:
@@ -149,7 +104,9 @@ class Rooms:
             items = {item[16:]: data for item, data in store.scan("item", key)}
             session = self._suites[row.suite].restore(self._me, items)
             log = FollowedLog.load(store, realm, key)
-            self.rooms[key] = Room(key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1)
+            self.rooms[key] = Room(
+                key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1, entering=row.entering
+            )
         for key, value in store.scan("run"):
             run = _run_row.decode(value)
             self.runs[key] = Run(key, run.room, run.token, FollowedLog.load(store, realm, key), run.delivered)
@@ -168,7 +125,9 @@ class Rooms:
 
     def save(self, unit: Unit, room: Room) -> None:
         """Store the room's row."""
-        row = RoomRow(suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms)
+        row = RoomRow(
+            suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms, entering=room.entering
+        )
         unit.put("room", room.id, rows.encode(row))
 
     def _save_run(self, unit: Unit, run: Run) -> None:
@@ -238,6 +197,9 @@ class Rooms:
         """Give one entry; False when it must wait for the realm log."""
         own = self.outbox.own(channel.id, entry.entry_id)
         if own is not None:
+            if not is_sent(own, entry):
+                self.caught(unit, room, PeerError("bad_chain", f"entry {entry.seq} is not what was sent from here"))
+                return False
             self._show_own(unit, room, own, entry)
             return True
         envelope = Envelope(
@@ -324,7 +286,9 @@ class Rooms:
             case Deliver():
                 self._deliver(unit, room, effect, place)
             case Fault():
-                self.alarm(unit, room, effect.code, peer=effect.peer or "", detail=effect.detail)
+                # What a session refuses was made by a member, known or not: it is never laid on the relay.
+                unknown = "?" if effect.code in RELAY_FAULTS else ""
+                self.alarm(unit, room, effect.code, peer=effect.peer or unknown, detail=effect.detail)
             case Ask():
                 answer = room.session.answer(effect.kind, b"\x01", unit.now, unit.rng)
                 self.apply(unit, room, answer, place)
@@ -340,14 +304,16 @@ class Rooms:
     def _epoch(self, unit: Unit, room: Room, effect: EpochChanged) -> None:
         """A new epoch, or a step towards one.
 
-        The token of an agreed key whose commit is awaited opens the log for those who have no earlier token; the
-        others read the epoch they are in to its end first.
+        The token of an agreed key whose commit is awaited opens the log for those who enter, for the first time or
+        again; the others, whose sessions give none, read the epoch they are in to its end first.
         """
         self.moved.add(room.id)
         if effect.state is State.PENDING:
-            if effect.access_token is not None and room.token is None:
+            if effect.access_token is not None and effect.access_token not in room.entering:
+                room.entering = [effect.access_token, *room.entering][:ENTERING_MOST]
                 self._take_token(unit, room, effect.access_token)
         elif effect.access_token is not None:
+            room.entering = []
             if effect.access_token != room.token:
                 self._take_token(unit, room, effect.access_token)
             self.outbox.epoch_over(unit, room.id, room.token_hash)
@@ -361,6 +327,14 @@ class Rooms:
         if room.log.state is not LogState.BROKEN:
             room.log.state, room.log.retry_at, room.log.tries = LogState.IDLE, 0, 0
         self.save(unit, room)
+
+    def try_another(self, unit: Unit, log: bytes) -> None:
+        """The relay knows no epoch of this token: the commit of another agreed key may be the one that stands."""
+        room = self.rooms.get(log)
+        if room is not None and len(room.entering) > 1:
+            room.entering = [*room.entering[1:], room.entering[0]]
+            room.token = room.entering[0]
+            self.save(unit, room)
 
     def run_refused(self, unit: Unit, room: Room, run_id: bytes) -> None:
         """The relay does not take the run: its session ends it."""

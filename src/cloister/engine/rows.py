@@ -13,12 +13,16 @@ from msgspec import Struct
 
 
 class RoomRow(Struct, array_like=True, kw_only=True):
-    """A room: its suite, the token of the newest epoch, how far its log was given to the session."""
+    """A room: its suite, the token of the newest epoch, how far its log was given to the session.
+
+    `entering` are the tokens of agreed keys whose commit is awaited.
+    """
 
     suite: str
     token: bytes | None
     delivered: int
     alarms: list[str]
+    entering: list[bytes] = []
 
 
 class RunRow(Struct, array_like=True, kw_only=True):

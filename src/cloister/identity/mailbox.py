@@ -42,6 +42,8 @@ _HPKE: Final = Hpke(X25519, HKDF_SHA256, AES_128_GCM)
 _ENCAPSULATION: Final = 32
 _FRAME: Final = _ENCAPSULATION + 16 + 4
 """Bytes of an item that are not inner or padding: encapsulation, tag, size."""
+_PROBE: Final = bytes(31) + b"\x40"
+"""Any private key shows a point of small order: the shared secret is zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +80,11 @@ class MailboxKey:
         return statement
 
     def check(self, device_id: str, key: VerifyKey) -> None:
-        """PeerError misrouted or bad_sig unless `key` signed it for this device."""
+        """PeerError misrouted, bad_sig or zero_key unless `key` signed it for this device and it can be sealed to."""
         if self.device_id != device_id:  # MAIL-01
             raise PeerError("misrouted", "another device's mailbox key")
         verify(key, self.signature, "mailbox key", self.device_id, self.public, self.ts)  # MAIL-02
+        DhKey(_PROBE).exchange(self.public)  # MAIL-07: whoever seals to a point of small order would fall over it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Mailbox items and the statement of a mailbox key.
 
-Checks: MAIL-01, MAIL-02, MAIL-03, MAIL-04, MAIL-05, MAIL-06.
+Checks: MAIL-01, MAIL-02, MAIL-03, MAIL-04, MAIL-05, MAIL-06, MAIL-07.
 """
 
 from __future__ import annotations
@@ -209,3 +209,11 @@ def test_a_statement_of_another_form_is_refused() -> None:
         with pytest.raises(PeerError) as caught:
             MailboxKey.decode(encode(value))
         assert caught.value.code == "bad_encoding"
+
+
+@pytest.mark.parametrize("public", [bytes(32), (1).to_bytes(32, "little")])
+def test_a_mailbox_key_of_small_order_is_refused(public: bytes) -> None:  # MAIL-07
+    statement = MailboxKey(device_id=A, public=public, ts=1, signature=sign(ALICE.device, "mailbox key", A, public, 1))
+    with pytest.raises(PeerError) as caught:
+        statement.check(A, ALICE.device.public)
+    assert caught.value.code == "zero_key"

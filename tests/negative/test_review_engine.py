@@ -1,0 +1,112 @@
+"""What a review of the engine found: an insider's broken rule must never be laid on the relay, nor end a client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from cloister.engine import values
+from cloister.identity.mailbox import MailboxKey
+from cloister.primitives.labelled import sign
+from cloister.protocols.ratchet import SendChain
+from cloister.testing import clock
+from cloister.testing.realm import SmallRealm
+from cloister.wire import frames
+from support.world import World, live, small_realm
+
+
+@pytest.fixture(scope="module")
+def realm() -> SmallRealm:
+    return small_realm()
+
+
+async def say(world: World, name: str, room: str, text: str) -> None:
+    await world.devices[name].execute(values.Send(room=room, text=text))
+
+
+@pytest.mark.parametrize("code", ["gap", "replay"])
+def test_a_member_that_breaks_its_numbers_is_not_the_relay_and_stops_nobody(realm: SmallRealm, code: str) -> None:
+    """REC-03 and REC-04 bear codes that also name the relay: the room must go on."""
+
+    async def story(world: World) -> None:
+        room = await world.room("bob", "carol")
+        await say(world, "bob", room, "first")
+        await world.until(lambda: world.texts("alice") == ["first"] == world.texts("carol"))
+        (chains,) = [world.devices["bob"].engine.rooms.rooms[bytes.fromhex(room)].session._stock[b"send"]]  # type: ignore[attr-defined]
+        ((th, chain),) = chains.items()
+        chains[th] = SendChain(chain.seq + 5000 if code == "gap" else 0, chain.key)
+        await say(world, "bob", room, "broken")
+        await world.until(lambda: world.alarms("alice") and world.alarms("carol"))
+        await say(world, "carol", room, "second")
+        await world.until(lambda: "second" in world.texts("alice"))
+        await say(world, "alice", room, "third")
+        await world.until(lambda: "third" in world.texts("carol"))
+
+    world = live(story, realm)
+    assert set(world.alarms("alice")) == {code}
+    assert all(alarm.peer for alarm in world.of("alice", values.Alarm)), "no alarm names the relay"
+
+
+@pytest.mark.parametrize("public", [bytes(32), (1).to_bytes(32, "little")])
+def test_a_mailbox_key_of_small_order_is_named_and_ends_no_client(realm: SmallRealm, public: bytes) -> None:
+    """A member may sign anything as its mailbox key; who writes to it must not fall over."""
+
+    async def story(world: World) -> None:
+        await world.online()
+        account = realm.accounts["bob"]
+        at = clock.now()
+        signature = sign(account.keys.device, "mailbox key", account.device, public, at)
+        statement = MailboxKey(device_id=account.device, public=public, ts=at, signature=signature)
+        world.core.directory.keep_mail_key(account.device, statement.encode())
+        world.stir()
+        await asyncio.sleep(1)
+        await world.devices["alice"].execute(values.CreateRoom(title="x", suite="nonces", members=["bob"]))
+        await world.until(lambda: "zero_key" in world.alarms("alice"))
+        made = await world.devices["alice"].execute(values.CreateRoom(title="y", suite="nonces", members=["carol"]))
+        await world.until(lambda: world.state("alice", made.id) == "ready")
+
+    live(story, small_realm())
+
+
+def test_who_was_removed_and_added_again_reads_on(realm: SmallRealm) -> None:
+    """The token of an agreed key opens the log for whoever enters, for the second time too."""
+
+    async def story(world: World) -> None:
+        room = await world.room("bob", "carol")
+        await world.devices["alice"].execute(values.RemoveMembers(room=room, users=["bob"]))
+        await world.until(lambda: world.state("bob", room) == "removed")
+        await world.until(lambda: world.state("alice", room) == "ready")
+        await world.devices["alice"].execute(values.AddMembers(room=room, users=["bob"]))
+        await world.until(lambda: world.state("bob", room) == "ready")
+        await say(world, "bob", room, "back")
+        await world.until(lambda: "back" in world.texts("alice"))
+        await say(world, "carol", room, "welcome")
+        await world.until(lambda: "welcome" in world.texts("bob"))
+
+    world = live(story, realm)
+    assert world.alarms("alice") == []
+
+
+def test_a_relay_that_alters_my_own_message_is_caught(realm: SmallRealm) -> None:
+    """The entry bears my entry id and other bytes: what is shown as sent would not be what the others get."""
+
+    def lie(_client: str, frame: frames.Answer) -> Sequence[frames.Frame]:
+        return [frame]
+
+    async def story(world: World) -> None:
+        room = await world.room("bob")
+        world.twist = lie
+        post = world.core._rooms.post
+
+        def altered(peer: object, frame: frames.Post, now: int) -> None:
+            post(peer, msgspec.structs.replace(frame, payload=frame.payload[:-1] + bytes([frame.payload[-1] ^ 1])), now)  # type: ignore[arg-type]
+
+        world.core._requests = {**world.core._requests, frames.Post: altered}  # type: ignore[dict-item]
+        await say(world, "alice", room, "hello")
+        await world.until(lambda: world.alarms("alice"))
+        assert world.texts("alice") == []
+
+    assert live(story, realm).alarms("alice") == ["bad_chain"]
