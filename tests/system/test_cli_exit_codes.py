@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -11,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from cloister.apps.cli.authority import pem
 from cloister.apps.cli.exits import Exit
-from support.cli_realm import CLOISTER, CliRealm, cli_realm
+from cloister.client.profile import Profile
+from cloister.client.store import DeviceStore
+from cloister.engine.account import Account
+from cloister.identity.certificate import build_requests
+from cloister.identity.keys import DeviceKeys
+from support.cli_realm import CLOISTER, PASSWORD, CliRealm, cli_realm
 
 pytestmark = pytest.mark.system
 
@@ -141,6 +148,36 @@ def test_a_revoked_device_learns_it_and_is_shut_out(realm: CliRealm) -> None:
     done = realm.run("frank", "doctor")
     assert done.returncode == 5, done.stdout
     assert "revoked" in done.stdout
+
+
+def test_certificates_are_issued_for_keys_in_the_manifest(realm: CliRealm, tmp_path: Path) -> None:
+    account = account_of(realm, "bob")
+    files = []
+    for number, request in enumerate(build_requests(account.keys, account.device)):
+        files.append(str(tmp_path / f"{number}.csr"))
+        Path(files[-1]).write_text(pem(request, "CERTIFICATE REQUEST"))
+    place = ["--folder", str(realm.relay)]
+    done = ends(realm.run("admin", "authority", "issue", "bob/main", *files, *place), 0)
+    assert done.stdout.count("BEGIN CERTIFICATE") == 3
+    (tmp_path / "leaf.pem").write_text(done.stdout)
+    shown = ends(realm.run("admin", "authority", "verify", str(tmp_path / "leaf.pem"), *place), 0)
+    assert "cloister://home/u/bob/d/main  device" in shown.stdout
+    other = DeviceKeys.generate(os.urandom, rsa=False)
+    (tmp_path / "other.csr").write_bytes(build_requests(other, account.device)[0])
+    done = realm.run("admin", "authority", "issue", "bob/main", str(tmp_path / "other.csr"), *place)
+    ends(done, 10, "conflict")
+
+
+def account_of(realm: CliRealm, user: str) -> Account:
+    """What a person's own store holds of the person."""
+    place = Profile.named(realm.folder / f"home-{user}" / user)
+    store = DeviceStore(place.database, place.unlock(PASSWORD))
+    try:
+        stored = store.get("meta", b"account")
+        assert stored is not None
+        return Account.decode(stored)
+    finally:
+        store.close()
 
 
 def test_zz_without_a_relay_a_send_is_queued_and_waiting_for_it_is_3(realm: CliRealm) -> None:

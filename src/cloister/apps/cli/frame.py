@@ -69,7 +69,7 @@ def common_options(*, hidden: bool) -> list[click.Option]:
         click.Option(
             ["-v", "--verbose"],
             is_flag=True,
-            help="Say more, and show where an error came from.",
+            help="Show where an error came from.",
             callback=_keep("verbose"),
             expose_value=False,
             hidden=hidden,
