@@ -9,7 +9,7 @@ RSA-PSS stands in `rsa`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +23,8 @@ _CURVES: Final[dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
     "p384": (ec.SECP384R1(), hashes.SHA384()),
     "p521": (ec.SECP521R1(), hashes.SHA512()),
 }
+_ECDSA: Final = {scheme: ec.ECDSA(algorithm) for scheme, (_, algorithm) in _CURVES.items()}
+"""What the library wants beside the message, by scheme; looking the type of a key up costs more than this dict."""
 SCHEMES: Final = ("ed25519", "ed448", *_CURVES)
 
 _Private = ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey
@@ -32,30 +34,31 @@ _Public = ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | ec.EllipticCurvePubl
 class VerifyKey:
     """A public key of one scheme. `raw` is 32, 57 or an uncompressed point of 65, 97 or 133 bytes."""
 
-    __slots__ = ("_key", "raw", "scheme")
+    __slots__ = ("_ecdsa", "_key", "raw", "scheme")
 
     def __init__(self, scheme: str, raw: bytes) -> None:
         self.scheme = scheme
         self.raw = raw
+        self._ecdsa = _ECDSA.get(scheme)
         try:
-            self._key = _load_public(scheme, raw)
+            self._key: Any = _load_public(scheme, raw)
         except ValueError as error:
             raise PeerError("bad_encoding", "not a public key of this scheme") from error
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """PeerError("bad_sig") unless `signature` is this key's over `message`."""
-        key = self._key
         try:
-            if isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(signature, message, ec.ECDSA(_CURVES[self.scheme][1]))
+            if self._ecdsa is None:
+                self._key.verify(signature, message)
             else:
-                key.verify(signature, message)
+                self._key.verify(signature, message, self._ecdsa)
         except InvalidSignature as error:
             raise PeerError("bad_sig") from error
 
     def spki(self) -> bytes:
         """The DER SubjectPublicKeyInfo."""
-        return self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key: _Public = self._key
+        return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VerifyKey) and (self.scheme, self.raw) == (other.scheme, other.raw)
@@ -70,11 +73,12 @@ class VerifyKey:
 class SigningKey:
     """A private key of one scheme; `public` is its VerifyKey."""
 
-    __slots__ = ("_key", "public", "scheme")
+    __slots__ = ("_ecdsa", "_key", "public", "scheme")
 
     def __init__(self, scheme: str, private: bytes) -> None:
         self.scheme = scheme
-        self._key: _Private = _load_private(scheme, private)
+        self._ecdsa = _ECDSA.get(scheme)
+        self._key: Any = _load_private(scheme, private)
         self.public = VerifyKey(scheme, _raw_public(self._key.public_key()))
 
     @classmethod
@@ -96,14 +100,16 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         """Ed25519 64 bytes, Ed448 114, ECDSA DER of about 72, 104 or 139."""
-        key = self._key
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key.sign(message, ec.ECDSA(_CURVES[self.scheme][1]))
-        return key.sign(message)
+        signature: bytes
+        if self._ecdsa is None:
+            signature = self._key.sign(message)
+        else:
+            signature = self._key.sign(message, self._ecdsa)
+        return signature
 
     def private_bytes(self) -> bytes:
         """The secret seed or scalar, for an encrypted store."""
-        key = self._key
+        key: _Private = self._key
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8, "big")
         return key.private_bytes_raw()
