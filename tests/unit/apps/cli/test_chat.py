@@ -18,6 +18,11 @@ from cloister.errors import UsageError
 from support.fake_backend import BOB, CAROL, ROOM, FakeBackend, message, room
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "GRACE", 0.1)
+
+
 async def typed(*lines: str, pause: float = 0.01) -> AsyncIterator[str]:
     for line in lines:
         await asyncio.sleep(pause)
@@ -131,9 +136,8 @@ def test_alarms_are_told(backend: FakeBackend, capsys: pytest.CaptureFixture[str
 
 
 def test_at_the_end_of_input_what_is_not_stored_yet_is_said(
-    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(chat, "GRACE", 0.02)
     backend.stays_queued = True
     talk(backend, "one", "two")
     assert "* 2 not stored yet" in capsys.readouterr().err
