@@ -207,6 +207,7 @@ def test_who_came_by_my_link_is_known_and_who_was_smuggled_in_is_an_alarm() -> N
         assert joined["bob"] == ("log", False)
         users = {user.name: user for user in await world.devices["alice"].execute(values.ListUsers())}
         assert (users["alice"].how, users["dave"].how, users["eve"].how) == ("own", "link", "alarm")
+        await world.until(lambda: world.devices["bob"].engine.knows("eve"))
         other = {user.name: user for user in await world.devices["bob"].execute(values.ListUsers())}
         assert other["alice"].safety_number == users["bob"].safety_number
         assert other["dave"].how == "log"
