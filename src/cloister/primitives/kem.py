@@ -1,7 +1,7 @@
-"""Key encapsulation for HPKE: DHKEM over five groups, ML-KEM and X-Wing.
+"""Key encapsulation for HPKE: DHKEM over five groups, ML-KEM, and hybrids of both, X-Wing among them.
 
 Source: RFC 9180 section 4.1 (DHKEM), FIPS 203 (ML-KEM), draft-connolly-cfrg-xwing-kem (X-Wing), and
-draft-ietf-hpke-pq for `DeriveKeyPair` of the post-quantum ones.
+draft-ietf-hpke-pq for the other hybrids and `DeriveKeyPair` of the post-quantum ones.
 
 Invariants
 - A key is parsed once; `PublicKey` and `PrivateKey` keep the parsed object.
@@ -11,7 +11,7 @@ Invariants
   rejects implicitly: a wrong ciphertext gives another secret, and the AEAD on top fails.
 - Ephemeral DH keys come from the caller's `rng`; the library draws ML-KEM's encapsulation randomness itself.
 
-Left out: ML-KEM-512 and the NIST hybrids, which the library does not offer or nobody here uses.
+Left out: ML-KEM-512, which the library does not offer.
 """
 
 from __future__ import annotations
@@ -318,62 +318,81 @@ class MlKem:
 ML_KEM_768: Final = MlKem(0x0041, mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey)
 ML_KEM_1024: Final = MlKem(0x0042, mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey)
 
-_XWING_LABEL: Final = bytes.fromhex("5c2e2f2f5e5c")
 
+@dataclass(frozen=True, slots=True)
+class Hybrid:
+    """ML-KEM beside a DH group, secure while either is; the private key is a 32-byte seed.
 
-class XWing:
-    """X-Wing: ML-KEM-768 and X25519, secure while either is; the private key is a 32-byte seed."""
+    `seed_size` bytes of the expanded seed are for the group: candidates for its scalar, one after another.
+    """
 
-    kem_id = 0x647A
-    private_size = 32
-    secret_size = 32
-    public_size = 1216
-    enc_size = 1120
+    kem_id: int
+    lattice: MlKem
+    curve: DhKem
+    seed_size: int
+    public_sizes: tuple[int, int]
+    enc_sizes: tuple[int, int]
+    label: bytes
+    private_size: int = 32
+    secret_size: int = 32
 
     def private_key(self, raw: bytes) -> PrivateKey:
         """From the seed."""
         if len(raw) != self.private_size:
             raise UsageError("usage", "not a private key of this KEM")
-        expanded = hashlib.shake_256(raw).digest(96)
-        lattice = ML_KEM_768.private_key(expanded[:64])
-        curve = X25519.private_key(expanded[64:])
+        expanded = hashlib.shake_256(raw).digest(64 + self.seed_size)
+        lattice = self.lattice.private_key(expanded[:64])
+        curve = self.curve.private_key(self._scalar(expanded[64:]))
         return PrivateKey(raw, (lattice, curve), lattice.public + curve.public)
 
+    def _scalar(self, seed: bytes) -> bytes:
+        size, order = self.curve.private_size, self.curve.group.order
+        candidates = [seed[at : at + size] for at in range(0, len(seed), size)]
+        found = next((each for each in candidates if order is None or 0 < int.from_bytes(each, "big") < order), None)
+        if found is None:
+            raise UsageError("usage", "no key pair follows from this seed")
+        return found
+
     def public_key(self, raw: bytes) -> PublicKey:
-        """From both public keys, 1184 + 32 bytes."""
-        if len(raw) != self.public_size:
+        """From both public keys, ML-KEM's first."""
+        if len(raw) != sum(self.public_sizes):
             raise PeerError("bad_encoding", "not a public key of this KEM")
-        return PublicKey(raw, (ML_KEM_768.public_key(raw[:1184]), X25519.public_key(raw[1184:])))
+        at = self.public_sizes[0]
+        return PublicKey(raw, (self.lattice.public_key(raw[:at]), self.curve.public_key(raw[at:])))
 
     def derive_key_pair(self, ikm: bytes) -> PrivateKey:
         """draft-ietf-hpke-pq section 4."""
-        return self.private_key(labeled_derive(b"KEM\x64\x7a", ikm, b"DeriveKeyPair", b"", 32, "shake256"))
+        suite_id = b"KEM" + self.kem_id.to_bytes(2, "big")
+        return self.private_key(labeled_derive(suite_id, ikm, b"DeriveKeyPair", b"", 32, "shake256"))
 
     def encap(self, public: PublicKey, rng: Rng) -> tuple[bytes, bytes]:
-        """A fresh (shared secret, ciphertext of 1088 + 32 bytes)."""
+        """A fresh (shared secret, both encapsulations)."""
         lattice, curve = public.key
-        lattice_secret, ciphertext = ML_KEM_768.encap(lattice, rng)
-        ephemeral = X25519.private_key(rng(32))
-        curve_secret = X25519.group.exchange(ephemeral.key, curve.key)
+        lattice_secret, ciphertext = self.lattice.encap(lattice, rng)
+        ephemeral = self.curve.derive_key_pair(rng(self.curve.private_size))
+        curve_secret = self.curve.group.exchange(ephemeral.key, curve.key)
         shared = self._combine(lattice_secret, curve_secret, ephemeral.public, curve.raw)
         return shared, ciphertext + ephemeral.public
 
     def decap(self, private: PrivateKey, enc: bytes) -> bytes:
         """The shared secret."""
-        if len(enc) != self.enc_size:
+        if len(enc) != sum(self.enc_sizes):
             raise PeerError("bad_encoding", "not an encapsulation of this KEM")
         lattice, curve = private.key
-        lattice_secret = ML_KEM_768.decap(lattice, enc[:1088])
-        ephemeral = X25519.public_key(enc[1088:])
-        curve_secret = X25519.group.exchange(curve.key, ephemeral.key)
+        at = self.enc_sizes[0]
+        lattice_secret = self.lattice.decap(lattice, enc[:at])
+        ephemeral = self.curve.public_key(enc[at:])
+        curve_secret = self.curve.group.exchange(curve.key, ephemeral.key)
         return self._combine(lattice_secret, curve_secret, ephemeral.raw, curve.public)
 
-    @staticmethod
-    def _combine(lattice: bytes, curve: bytes, ephemeral: bytes, public: bytes) -> bytes:
-        return hashlib.sha3_256(lattice + curve + ephemeral + public + _XWING_LABEL).digest()
+    def _combine(self, lattice: bytes, curve: bytes, ephemeral: bytes, public: bytes) -> bytes:
+        return hashlib.sha3_256(lattice + curve + ephemeral + public + self.label).digest()
 
 
-X_WING: Final = XWing()
+X_WING: Final = Hybrid(0x647A, ML_KEM_768, X25519, 32, (1184, 32), (1088, 32), bytes.fromhex("5c2e2f2f5e5c"))
+"""ML-KEM-768 and X25519."""
+MLKEM768_P256: Final = Hybrid(0x0050, ML_KEM_768, P256, 128, (1184, 65), (1088, 65), b"MLKEM768-P256")
+MLKEM1024_P384: Final = Hybrid(0x0051, ML_KEM_1024, P384, 48, (1568, 97), (1568, 97), b"MLKEM1024-P384")
 
 
 def same_key(private: PrivateKey, public: bytes) -> bool:

@@ -32,13 +32,15 @@ KEMS: dict[int, kem.Kem] = {
         kem.ML_KEM_768,
         kem.ML_KEM_1024,
         kem.X_WING,
+        kem.MLKEM768_P256,
+        kem.MLKEM1024_P384,
     )
 }
 KDFS = {
     each.kdf_id: each for each in (hpke.HKDF_SHA256, hpke.HKDF_SHA384, hpke.HKDF_SHA512, hpke.SHAKE128, hpke.SHAKE256)
 }
 AEADS = {each.aead_id: each for each in (hpke.AES_128_GCM, hpke.AES_256_GCM, hpke.CHACHA20_POLY1305, hpke.EXPORT_ONLY)}
-NOT_OFFERED = {0x0040: "ML-KEM-512", 0x0050: "MLKEM768-P256", 0x0051: "MLKEM1024-P384"}
+NOT_OFFERED = {0x0040: "ML-KEM-512"}
 NOT_IN_HASHLIB = {0x0012: "TurboSHAKE128", 0x0013: "TurboSHAKE256"}
 
 
@@ -109,6 +111,12 @@ def test_points_off_the_curve_and_of_small_order_are_refused() -> None:
         kem.P256.public_key(compressed)
     with pytest.raises(PeerError, match="zero_key"):
         kem.X25519.decap(kem.X25519.derive_key_pair(bytes(32)), bytes(32))
+
+
+def test_a_seed_without_a_scalar_is_no_private_key() -> None:
+    with pytest.raises(UsageError, match="no key pair"):
+        kem.MLKEM1024_P384._scalar(bytes(48))
+    assert kem.MLKEM768_P256._scalar(bytes(32) + bytes(31) + b"\1" + bytes(64)) == bytes(31) + b"\1"
 
 
 def test_modes_that_a_suite_lacks_are_usage_errors() -> None:
