@@ -5,7 +5,8 @@ this has the password and the folder, and so has the secrets anyway; nothing els
 
 Invariants: the profile must not be owned by another process; nothing is written; values are raw bytes, at least
 16 of them, so that a find is no coincidence.
-Left out: keys that were used once and are gone (nonces, message keys, the agreed key itself): no process holds them.
+Left out: keys that were used once and are gone (nonces, message keys, the agreed key itself): no process holds them;
+and the keys of rooms whose suite keeps its state otherwise than the classic ones do (`mls`).
 """
 
 from __future__ import annotations
