@@ -37,30 +37,28 @@ def told(outcome: Outcome) -> str:
     return "\n".join([f"again with: {outcome.repeat}", *outcome.findings])
 
 
-@pytest.mark.parametrize("seed", range(FEW))
-def test_every_promise_holds_under_faults(seed: int, realm: SmallRealm) -> None:
-    outcome = Simulation(seed, realm).run()
+@pytest.mark.parametrize(
+    ("suite", "seed"), [*(("nonces", seed) for seed in range(FEW)), *(("mls", seed) for seed in range(FEW // 2))]
+)
+def test_every_promise_holds_under_faults(suite: str, seed: int, realm: SmallRealm) -> None:
+    outcome = Simulation(seed, realm, suite=suite).run()
     assert not outcome.findings, told(outcome)
     assert outcome.shown > 0
 
 
 @pytest.mark.system
-def test_every_promise_holds_under_faults_for_many_seeds(realm: SmallRealm) -> None:
-    begun, failed, count = time.monotonic(), [], 0
-    crashes = breaks = 0
-    for seed in range(1000, 1000 + 10 * MANY):
-        if count >= MANY and time.monotonic() - begun > BUDGET / 2:
-            break
-        outcome = Simulation(seed, realm).run()
-        count += 1
+@pytest.mark.parametrize(("suite", "many"), [("nonces", MANY), ("mls", MANY // 3)])
+def test_every_promise_holds_under_faults_for_many_seeds(suite: str, many: int, realm: SmallRealm) -> None:
+    begun, failed, crashes, breaks = time.monotonic(), [], 0, 0
+    for seed in range(1000, 1000 + many):
+        outcome = Simulation(seed, realm, suite=suite).run()
         crashes, breaks = crashes + outcome.crashes, breaks + outcome.breaks
         if outcome.findings:
             failed.append(told(outcome))
     assert not failed, "\n".join(failed)
     assert time.monotonic() - begun < BUDGET
-    assert count >= MANY
-    assert crashes > count
-    assert breaks > count
+    assert crashes > many
+    assert breaks > many
 
 
 def test_the_same_seed_gives_the_same_run(realm: SmallRealm) -> None:

@@ -13,11 +13,16 @@ sealed again under the same key and nonce are the same message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
-from cloister.primitives.aead import Aead
+from cloister.primitives import aead
 from cloister.primitives.kdf import sha256
+
+CIPHERS: Final = ("AESGCM", "ChaCha20Poly1305")
+"""The library's ciphers by the names under which `primitives.aead` makes every key of the product."""
 
 
 class Ledger:
@@ -48,41 +53,35 @@ class Ledger:
         self._pending.append((sha256(key), nonce, sha256(ciphertext)))
 
     def __enter__(self) -> Ledger:
-        for name in ("aes_gcm", "chacha20_poly1305"):
-            self._originals[name] = Aead.__dict__[name]
-            setattr(Aead, name, _watching(self, getattr(Aead, name)))
+        for name in CIPHERS:
+            self._originals[name] = getattr(aead, name)
+            setattr(aead, name, partial(_Watched, self, self._originals[name]))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for name, original in self._originals.items():
-            setattr(Aead, name, original)
+            setattr(aead, name, original)
 
 
-def _watching(ledger: Ledger, make: Any) -> Any:
-    """A constructor of AEAD keys that tells the ledger what they seal."""
-
-    def made(key: bytes) -> Aead:
-        return _Watched(ledger, key, make(key))
-
-    return made
-
-
-class _Watched(Aead):
-    """An AEAD key that tells what it seals."""
+class _Watched:
+    """A cipher of the library under one key, that tells what it encrypts."""
 
     __slots__ = ("_inner", "_key", "_ledger")
 
-    def __init__(self, ledger: Ledger, key: bytes, inner: Aead) -> None:
+    def __init__(self, ledger: Ledger, make: Callable[[bytes], Any], key: bytes) -> None:
         self._ledger = ledger
         self._key = key
-        self._inner = inner
+        self._inner = make(key)
 
-    def seal(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-        ciphertext = self._inner.seal(nonce, plaintext, aad)
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        """As the library's, and told."""
+        ciphertext: bytes = self._inner.encrypt(nonce, data, associated_data)
         self._ledger.note(self._key, nonce, ciphertext)
         return ciphertext
 
-    def open(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
-        return self._inner.open(nonce, ciphertext, aad)
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        """As the library's."""
+        plaintext: bytes = self._inner.decrypt(nonce, data, associated_data)
+        return plaintext

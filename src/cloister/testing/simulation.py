@@ -3,9 +3,10 @@
     python -m cloister.testing.simulation --seeds 0-999        # what `make sim` runs
     python -m cloister.testing.simulation --seeds 17           # one failing seed again
 
-Source: docs/architecture.md ("The promise"). Three to six members agree on keys in a room of suite `nonces`, write,
-take one in, put one out, make a new key. Meanwhile connections break, arrive late and partition; devices and the
-relay crash at random steps, before and after their transactions. Then everything is healed and must come to rest.
+Source: docs/architecture.md ("The promise"). Three to six members agree on keys in a room (suite `nonces`, or another
+by `--suite`), write, take one in, put one out, make a new key. Meanwhile connections break, arrive late and partition;
+devices and the relay crash at random steps, before and after their transactions. Then everything is healed and must
+come to rest.
 
 What is checked
 - 0 acknowledged entries lost, 0 shown twice, the same order for everybody, no gap (`history_checker`);
@@ -28,7 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from cloister.client.suites import SUITES
@@ -96,6 +97,7 @@ class Outcome:
 
     seed: int
     plan: Plan
+    suite: str = "nonces"
     findings: list[str] = field(default_factory=list)
     shown: int = 0
     acked: int = 0
@@ -120,17 +122,18 @@ class Outcome:
     @property
     def repeat(self) -> str:
         """The line that runs this seed again."""
-        return f'make sim ARGS="--seeds {self.seed}"'
+        return f'make sim ARGS="--seeds {self.seed} --suite {self.suite}"'
 
 
 class Simulation:
     """One seed. Tests may give a plan, and alter `relay.hook` or `rest` before `run`."""
 
-    def __init__(self, seed: int, realm: SmallRealm, plan: Plan | None = None) -> None:
+    def __init__(self, seed: int, realm: SmallRealm, plan: Plan | None = None, suite: str = "nonces") -> None:
+        self.suite = suite
         self.random = random.Random(f"simulation {seed}")  # noqa: S311 - a schedule, not a secret
         self.plan = plan or Plan.of(self.random)
         self.rest = REST
-        self.outcome = Outcome(seed, self.plan)
+        self.outcome = Outcome(seed, self.plan, suite)
         self.history = History()
         self.alarms: list[tuple[str, values.Alarm]] = []
         self.rosters: dict[int, frozenset[str]] = {}
@@ -205,7 +208,7 @@ class Simulation:
         """The first member makes the room, as soon as it knows the others."""
         names = list(self.devices)
         founders = names[:-1] if self.plan.change == "add" else names
-        command = values.CreateRoom(title="simulation", suite="nonces", members=founders)
+        command = values.CreateRoom(title="simulation", suite=self.suite, members=founders)
         while not self.room:
             try:
                 self.room = (await self.devices[names[0]].execute(command)).id
@@ -362,11 +365,13 @@ class Simulation:
     def _members(self) -> None:
         """Who must show what: the entries of the epochs in whose roster one stands."""
         starts = [row.seq for row in self._rows() if row.kind in ("create", "commit")]
+        first = 0 if self.suite == "mls" else 1  # the epoch that a room's create begins
         for name in self.devices:
             for epoch in sorted(self.rosters):
-                if name in self.rosters[epoch] and 0 < epoch <= len(starts):
-                    until = starts[epoch] if epoch < len(starts) else FOREVER
-                    self.history.member(name, self.room, starts[epoch - 1], until)
+                place = epoch - first
+                if name in self.rosters[epoch] and 0 <= place < len(starts):
+                    until = starts[place + 1] if place + 1 < len(starts) else FOREVER
+                    self.history.member(name, self.room, starts[place], until)
 
 
 def rsa_pairs(count: int) -> RsaPairs:
@@ -380,9 +385,9 @@ def realm_of(pairs: RsaPairs) -> SmallRealm:
     return SmallRealm(NAMES, random.Random("realm").randbytes, pairs)  # noqa: S311 - keys of a simulation
 
 
-def simulate(seeds: Iterable[int], realm: SmallRealm) -> Iterator[Outcome]:
+def simulate(seeds: Iterable[int], realm: SmallRealm, suite: str = "nonces") -> Iterator[Outcome]:
     """One outcome for each seed."""
-    return (Simulation(seed, realm).run() for seed in seeds)
+    return (Simulation(seed, realm, suite=suite).run() for seed in seeds)
 
 
 @cache
@@ -391,15 +396,16 @@ def _own_realm() -> SmallRealm:
     return realm_of(rsa_pairs(len(NAMES)))
 
 
-def _work(seeds: Sequence[int]) -> list[Outcome]:
+def _work(suite: str, seeds: Sequence[int]) -> list[Outcome]:
     """What a worker process does with some seeds."""
-    return list(simulate(seeds, _own_realm()))
+    return list(simulate(seeds, _own_realm(), suite))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`make sim`: run seeds on all processors, print progress, and a line to repeat each that failed."""
     parser = argparse.ArgumentParser(prog="make sim", description="the whole path under faults, seed by seed")
     parser.add_argument("--seeds", default="0-999", help="one seed, or the first and the last of many")
+    parser.add_argument("--suite", default="nonces", choices=sorted(SUITES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     first, _, last = options.seeds.partition("-")
@@ -408,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chunks = [seeds[at : at + size] for at in range(0, len(seeds), size)]
     begun, done, failed, total = time.monotonic(), 0, 0, Outcome(-1, CALM_PLAN)
     with ProcessPoolExecutor(options.jobs) as workers:
-        for outcomes in workers.map(_work, chunks):
+        for outcomes in workers.map(partial(_work, options.suite), chunks):
             done += len(outcomes)
             for outcome in outcomes:
                 failed += bool(outcome.findings)

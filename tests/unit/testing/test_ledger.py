@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from cloister.primitives.aead import Aead
 from cloister.testing.ledger import Ledger
 
@@ -41,8 +43,18 @@ def test_the_same_message_again_and_other_nonces_are_fine() -> None:
     assert ledger.reused == []
 
 
+def test_a_constructor_that_was_taken_before_is_watched_too() -> None:
+    """Cipher suites hold the constructor, not the class."""
+    make = Aead.aes_gcm
+    with Ledger() as ledger:
+        for text in (b"one", b"two"):
+            make(KEY).seal(NONCE, text, b"")
+            ledger.committed()
+    assert len(ledger.reused) == 1
+
+
 def test_what_is_sealed_opens_and_the_product_is_left_as_it_was() -> None:
     with Ledger():
         sealed = Aead.aes_gcm(KEY).seal(NONCE, b"text", b"aad")
         assert Aead.aes_gcm(KEY).open(NONCE, sealed, b"aad") == b"text"
-    assert type(Aead.aes_gcm(KEY)) is Aead
+    assert isinstance(Aead.aes_gcm(KEY)._cipher, AESGCM)
