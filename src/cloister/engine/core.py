@@ -28,6 +28,7 @@ from cloister.engine.link import Asked, Link
 from cloister.engine.logs import FollowedLog, LogState, purge
 from cloister.engine.messages import Messages
 from cloister.engine.outbox import Outbox
+from cloister.engine.prekeys import Prekeys
 from cloister.engine.realm_log import RealmLog
 from cloister.engine.room import Room
 from cloister.engine.rooms import PATIENCE, Rooms
@@ -62,8 +63,9 @@ class Engine:
         self.rooms = Rooms(account, me, suites, self.link, self._messages, self._need_realm)
         self.outbox = Outbox(account, self.link, self._directory, self._lane_open, self.rooms.seal)
         self.rooms.outbox = self.outbox
+        self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms)
         self._intents = Intents(self.rooms)
-        self._inbox = Inbox(account, me, suites, self.link, self._realm, self.rooms, self._need_realm)
+        self._inbox = Inbox(account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._need_realm)
         self._commands = Commands(
             account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users
         )
@@ -135,6 +137,7 @@ class Engine:
         self.link.closed(code)
         self.outbox.disconnected()
         self._inbox.disconnected()
+        self._prekeys.disconnected()
         for log, _token in self._logs():
             if log.state is not LogState.BROKEN:
                 log.state, log.retry_at, log.tries = LogState.IDLE, 0, 0
@@ -181,10 +184,21 @@ class Engine:
                 for device, code in self.outbox.mail_keys(frame):
                     unit.notify(lambda cursor, device=device, code=code: Alarm(  # type: ignore[misc]
                         cursor=cursor, code=code, peer=device, detail="mailbox key"))  # fmt: skip
+            case frames.PrekeysLow():
+                self._prekeys.low(unit, frame.suite)
+            case frames.PrekeysStored():
+                self._prekeys.stored(unit, self._ref(frame.rid).decode(), frame.left)
+            case frames.PrekeysClaimed():
+                self._prekeys.claimed(unit, self._ref(frame.rid), frame.packages)
             case frames.Bye():
                 unit.disconnect(frame.code)
             case _:
                 raise PeerError("bad_encoding", "an answer that nothing awaits")
+
+    def _ref(self, rid: int) -> bytes:
+        """What an answered request was about."""
+        ref = self.link.answered(rid).ref
+        return ref if isinstance(ref, bytes) else b""
 
     def _acked(self, unit: Unit, asked: Asked, ack: frames.Ack) -> None:
         row = self.outbox.acked(unit, asked, ack.seq)
@@ -223,7 +237,9 @@ class Engine:
                 log.tries += 1
                 if refused.code == "not_allowed":
                     self.rooms.try_another(unit, log.id)
-        else:
+        elif asked.what == "claim":
+            self._prekeys.refused(asked.ref if isinstance(asked.ref, bytes) else b"")
+        elif asked.what != "stage":  # the commit that names the part is refused after it
             unit.notify(lambda cursor: Alarm(cursor=cursor, code=refused.code, detail=refused.detail))
 
     def _outbox_refused(self, unit: Unit, asked: Asked, code: str) -> None:
@@ -236,6 +252,8 @@ class Engine:
             room = self.rooms.rooms.get(row.room)
             if room is not None:
                 self.rooms.run_refused(unit, room, row.log)
+        elif row is not None and row.kind == "commit" and row.number not in self.outbox.rows:
+            self._prekeys.commit_refused(unit, row)
 
     # --- logs ---
 
@@ -334,6 +352,8 @@ class Engine:
             for log, token in self._logs():
                 self._present(unit, log, token)
             self._inbox.open(unit)
+            if self._realm.size:
+                self._prekeys.pump(unit)
             self.outbox.pump(unit)
 
     def _present(self, unit: Unit, log: FollowedLog, token: bytes) -> None:
@@ -362,6 +382,7 @@ class Engine:
             self._purge_at = unit.now + PURGE_EVERY
             for room in self.rooms.rooms.values():
                 purge(unit, room.log)
+            self._prekeys.purge(unit)
 
 
 def _again(log: FollowedLog) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from cloister.engine import evidence
 from cloister.engine.account import Account
 from cloister.engine.link import Asked, Link
+from cloister.engine.prekeys import Prekeys
 from cloister.engine.realm_log import RealmLog
 from cloister.engine.rooms import Rooms
 from cloister.engine.unit import Unit
@@ -22,7 +23,7 @@ from cloister.engine.values import Alarm
 from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxItem, open_item
 from cloister.primitives.signature import VerifyKey
-from cloister.protocols.interface import Behind, Channel, ChannelKind, Envelope, Me, Suite
+from cloister.protocols.interface import Behind, Channel, ChannelKind, Effects, Envelope, Me, Session, Suite
 from cloister.wire import frames
 
 INBOX = Channel(ChannelKind.MAILBOX, b"")
@@ -38,6 +39,7 @@ class Inbox:
     link: Link
     realm: RealmLog
     rooms: Rooms
+    prekeys: Prekeys
     need_realm: Callable[[Unit, int], None]
     position: int = 0
     opened: bool = False
@@ -124,9 +126,25 @@ class Inbox:
             raise PeerError("unsupported", "a mailbox item of an unknown kind")
         room = self.rooms.rooms.get(opened.room)
         if room is None:
-            session, effects = self.suites[suite].join(self.me, envelope, None, unit.now, unit.rng)
+            session, effects = self._join(unit, self.suites[suite], envelope)
+            if session.view.room != opened.room:
+                raise PeerError("misrouted", "an invitation to another room than its item says")
             self.rooms.open(unit, opened.room, suite, session, effects)
             return 0
         if room.suite != suite:
             raise PeerError("misrouted", "a mailbox item of another suite than its room's")
         return self.rooms.mail(unit, room, envelope)
+
+    def _join(self, unit: Unit, suite: Suite, envelope: Envelope) -> tuple[Session, Effects]:
+        """Enter by an invitation, with the key package that it was made for where the suite has such."""
+        try:
+            return suite.join(self.me, envelope, None, unit.now, unit.rng)
+        except Behind as error:
+            if error.need.what != "prekeys":
+                raise
+            prekey = self.prekeys.own(unit, error.need.ids[0])
+        if prekey is None:
+            raise PeerError("no_session", "an invitation for a key package that is not here any more")
+        joined = suite.join(self.me, envelope, prekey, unit.now, unit.rng)
+        self.prekeys.used(unit, prekey)
+        return joined

@@ -31,6 +31,7 @@ from cloister.engine.values import SendChanged, SendState, Sent
 from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxItem, MailboxKey, seal_item
 from cloister.identity.realm import RealmState
+from cloister.primitives.kdf import sha256
 from cloister.protocols.interface import Commit, Direct, OpenRun, Post
 from cloister.wire import frames, limits
 from cloister.wire.frames import Mail
@@ -40,6 +41,8 @@ WINDOW: Final = 16
 MAIL_LANE: Final = b"mail"
 FRAME_ROOM: Final = limits.FRAME.value - 4 * limits.KIB
 """Bytes of a frame that mailbox items may take."""
+PART: Final = 128 * limits.KIB
+"""Bytes of a staged part."""
 RETRY: Final = 2_000
 """Pause (ms) after the relay refused for a limit; doubled up to RETRY_MOST."""
 RETRY_MOST: Final = 60_000
@@ -242,9 +245,21 @@ class Outbox:
 
     def _send(self, unit: Unit, row: Outgoing) -> None:
         rid = self.link.request(Asked("outbox", row.number, row.entry_id))
-        frame = frames.decode_request(row.frame)
+        frame = self._in_parts(unit, frames.decode_request(row.frame))
         unit.transmit(frames.encode(msgspec.structs.replace(frame, rid=rid)))
         self._sent.add(row.number)
+
+    def _in_parts(self, unit: Unit, frame: frames.Request) -> frames.Request:
+        """A commit beyond a frame names its payload, which goes up first in parts."""
+        data = frame.payload if isinstance(frame, frames.Commit) else None
+        if not isinstance(data, bytes) or len(frames.encode(frame)) <= FRAME_ROOM:
+            return frame
+        digest = sha256(data)
+        for offset in range(0, len(data), PART):
+            part, rid = data[offset : offset + PART], self.link.request(Asked("stage"))
+            stage = frames.Stage(rid=rid, hash=digest, size=len(data), offset=offset, data=part)
+            unit.transmit(frames.encode(stage))
+        return msgspec.structs.replace(frame, payload=frames.Staged(hash=digest, size=len(data)))
 
     def _seal_items(self, unit: Unit, row: Outgoing) -> bool:
         """Seal the row's mailbox items, once all their recipients' keys are known."""

@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -63,6 +63,9 @@ from cloister.protocols.interface import (
 )
 from cloister.wire.frames import Entry, Head, Stub
 
+if TYPE_CHECKING:
+    from cloister.engine.prekeys import Prekeys
+
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
 
@@ -87,6 +90,7 @@ class Rooms:
         self.rooms: dict[bytes, Room] = {}
         self.runs: dict[bytes, Run] = {}
         self.outbox: Outbox
+        self.prekeys: Prekeys
         self.moved: set[bytes] = set()
         """Rooms whose state changed in this unit."""
         self._account = account
@@ -262,6 +266,8 @@ class Rooms:
                 self._epoch(unit, room, effect)
             case Wake():
                 room.wake_at = min(room.wake_at or effect.at, effect.at)
+            case Need(what="prekeys"):
+                self.prekeys.need(unit, room, effect)
             case _:
                 pass
 

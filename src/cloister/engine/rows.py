@@ -54,6 +54,16 @@ class Outgoing(Struct, array_like=True, kw_only=True):
     acked: bool = False
 
 
+class OwnPrekey(Struct, array_like=True, kw_only=True):
+    """A key package of this device with its private half; `expires` in ms."""
+
+    suite: str
+    public: bytes
+    private: bytes
+    expires: int
+    last_resort: bool
+
+
 class Intent(Struct, array_like=True, kw_only=True):
     """A membership change that the person asked for and that is not true yet."""
 
