@@ -601,11 +601,12 @@ def test_a_room_that_never_was_is_proposed_again_as_a_new_one() -> None:
     assert error.value.code == "not_ready"
 
 
-def test_a_fifth_proposal_ahead_of_the_log_is_refused() -> None:
-    room = standing()
+def test_a_fifth_members_proposal_ahead_of_the_log_is_refused() -> None:
+    room = standing(6, 5)
     session = room.session()
     for i in range(5):
-        ahead = room.propose(room.context(prev_th=bytes([i]) * 32, epoch=9, run_id=bytes([i]) * 16))
+        fields = {"prev_th": bytes([i]) * 32, "epoch": 9, "run_id": bytes([i]) * 16, "proposer": room.nodes[i].name}
+        ahead = room.propose(room.context(**fields), by=i)
         if i < 4:
             session.receive(ahead, NOW, seeded(1))
         else:

@@ -5,7 +5,7 @@ Source: docs/spec/suites.md ("Membership"); A.0 of the protocols ("Run channel",
 Invariants
 - Every receiver checks each change against the policy and roster of the epoch that it ends. A newcomer, who has not
   seen that epoch, checks that it is invited, by whom, and that all keys are certified.
-- A proposal that runs ahead of the log is held, four at most, until the log is read that far.
+- A proposal that runs ahead of the log is held, four at most and one of a member, until the log is read that far.
 - A device is parked only for a removal, after ten minutes, for what it had not said by a named place in the run's log,
   and by one author's orders once a day.
 """
@@ -17,7 +17,7 @@ from cloister.errors import PeerError
 from cloister.protocols import run as runs
 from cloister.protocols.agreement import RUN, Phase, Run, Turn
 from cloister.protocols.checks import check
-from cloister.protocols.context import MEMBERS_MOST, Context, Party, party_of
+from cloister.protocols.context import MEMBERS_MOST, Context, Party, check_reach, party_of
 from cloister.protocols.epochs import ORDER, Epoch, current, open_runs, ordered_out, record_of, room_of, runs_of
 from cloister.protocols.forms import ID, texts
 from cloister.protocols.interface import DeviceId, Direct, Envelope, Follow, Roster
@@ -177,6 +177,8 @@ def judge_proposal(turn: Turn, proposal: Proposal) -> Party:
     runs.check_addressed(context, turn.me.device)
     party = party_of(context, turn.me.directory())
     runs.check_proposal_signature(proposal, party)
+    for order in proposal.orders():  # now, or what is held would hold up the commit that it is judged after
+        check_reach(turn.me.directory(), order.log_size)
     return party
 
 
@@ -205,7 +207,10 @@ def _comes_early(turn: Turn, proposal: Proposal) -> bool:
 
 
 def _hold(turn: Turn, envelope: Envelope, proposal: Proposal) -> None:
-    """Its parent is an epoch that the log has not shown yet."""
+    """Its parent is an epoch that the log has not shown yet. A member's newest proposal takes its older one's place."""
+    for suffix, item in list(turn.draft.all(HELD)):
+        if item.sender == proposal.context.proposer:
+            turn.draft.drop(HELD, suffix)
     if len(list(turn.draft.all(HELD))) >= HELD_MOST:
         raise PeerError("quota", "too many proposals ahead of the log")
     held = Held(envelope.payload, proposal.context.proposer, proposal.context.deadline)

@@ -38,7 +38,6 @@ from cloister.protocols.record import Cipher, Gcm, schedule
 NAME: Final = "nonces"
 EARLY_MOST: Final = 2
 """Messages of one member that are kept because they came too early."""
-_ERASED: Final = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,15 @@ NOTHING: Final = Said()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """What a member of the run has said so far; `nonce` is empty until its share has opened."""
+    """What a member of the run has said so far; `nonce` is empty until its share has opened.
+
+    `expected` is the digest of the answers that it owes to everybody, from when the nonces are known.
+    """
 
     commitment: bytes = b""
     ephemeral: bytes = b""
     nonce: bytes = field(default=b"", repr=False)
+    expected: bytes = b""
     hello: Said = NOTHING
     shares: Said = NOTHING
     confirm: Said = NOTHING
@@ -80,18 +83,26 @@ class Peer:
     def encode(self) -> bytes:
         """The stored form."""
         said = [message.items() for message in (self.hello, self.shares, self.confirm)]
-        return enc(self.commitment, self.ephemeral, self.nonce, said)
+        return enc(self.commitment, self.ephemeral, self.nonce, self.expected, said)
 
     @classmethod
     def decode(cls, data: bytes) -> Peer:
         """What `encode` gave."""
         fields = Fields.decode(data, "peer")
         commitment, ephemeral = fields.octets("commitment", most=HASH), fields.octets("ephemeral", most=HASH)
-        nonce = fields.octets("nonce", most=HASH)
+        nonce, expected = fields.octets("nonce", most=HASH), fields.octets("expected", most=HASH)
         inner = fields.fields("said")
         hello, shares, confirm = (_said(inner.fields(kind)) for kind in KINDS.values())
         fields.end()
-        return cls(commitment=commitment, ephemeral=ephemeral, nonce=nonce, hello=hello, shares=shares, confirm=confirm)
+        return cls(
+            commitment=commitment,
+            ephemeral=ephemeral,
+            nonce=nonce,
+            expected=expected,
+            hello=hello,
+            shares=shares,
+            confirm=confirm,
+        )
 
 
 def _said(fields: Fields) -> Said:
@@ -323,7 +334,7 @@ class NonceAgreement:
         hearing.store(replace(peer, nonce=payload[: steps_of.NONCE], shares=hearing.place()))
 
     def confirm(self, hearing: _Hearing) -> None:
-        """M3 of another member: it holds the key, and knows my nonce."""
+        """M3 of another member: it holds the key, and knows everybody's nonce. All members judge it alike."""
         message = hearing.message
         if not isinstance(message, Confirm):
             raise PeerError("bad_encoding")
@@ -333,14 +344,12 @@ class NonceAgreement:
         agreed = hearing.turn.draft.get(AGREED, hearing.run.id)
         if agreed is None:
             raise PeerError("not_confirmed")
-        i, me = message.sender, hearing.me
+        i = message.sender
         with _blame(hearing):
             steps_of.check_confirm_mac(agreed.confirm, agreed.th, message)
             answers = steps_of.open_answers(agreed.confirm, agreed.th, i, message.answers)
-            expected = self.steps.answers_to(i, hearing.party.size)
-            steps_of.check_complete(tuple(j for j, _ in answers), expected)
-            if me in expected:
-                steps_of.check_answer(self.steps, _mine(hearing.turn.draft, hearing.run).nonce, dict(answers)[me])
+            steps_of.check_complete(tuple(j for j, _ in answers), self.steps.answers_to(i, hearing.party.size))
+            steps_of.check_answers(answers, hearing.peer.expected)
         hearing.store(replace(hearing.peer, confirm=hearing.place()))
 
     def _signature(self, hearing: _Hearing) -> None:
@@ -407,10 +416,16 @@ class NonceAgreement:
         key = self.steps.combine(th, tuple(peer.nonce for peer in peers))
         agreed = schedule(NAME, th, key, party.size)
         turn.draft.put(AGREED, run.id, self.steps.at_rest(key, agreed))
-        answers = [(j, self.steps.answer(peers[j].nonce)) for j in self.steps.answers_to(me, party.size)]
-        sealed = steps_of.seal_answers(agreed.confirm, th, me, answers)
+        answers = [
+            [(j, self.steps.answer(peers[j].nonce)) for j in self.steps.answers_to(i, party.size)]
+            for i in range(party.size)
+        ]
+        sealed = steps_of.seal_answers(agreed.confirm, th, me, answers[me])
         tag = steps_of.confirm_mac(agreed.confirm, th, me, sealed)
-        self._erase(turn, run, peers, Mine(nonce=peers[me].nonce, opening=_ERASED, ephemeral=_ERASED))
+        turn.draft.drop(MINE, run.id)
+        for i, peer in enumerate(peers):  # nonces have served: what is left is what the answers to them must be
+            owed = replace(peer, nonce=b"", expected=steps_of.answers_digest(answers[i]))
+            turn.draft.put(PEER, run.id + bytes([i]), owed)
         self._say(turn, run, th, Confirm(sender=me, answers=sealed, mac=tag))
         return replace(run, phase=Phase.EXPECT_CONFIRMS, confirmed_at=turn.now)
 
@@ -420,15 +435,8 @@ class NonceAgreement:
         if len(standing) < self.steps.confirms_needed(len(peers)):
             return None
         head = max(standing, key=lambda said: said.seq, default=NOTHING).hash
-        turn.draft.drop(MINE, run.id)
         turn.draft.drop_all(EARLY, run.id)
         return replace(run, phase=Phase.EXPECT_COMMIT, ready_at=turn.now, head=head)
-
-    def _erase(self, turn: Turn, run: Run, peers: list[Peer], mine: Mine) -> None:
-        """Nonces and the X25519 key have served; only the own nonce is needed, to judge answers."""
-        turn.draft.put(MINE, run.id, mine)
-        for j, peer in enumerate(peers):
-            turn.draft.put(PEER, run.id + bytes([j]), replace(peer, nonce=b""))
 
     def _say(self, turn: Turn, run: Run, bound: bytes, message: Message) -> None:
         """Sign a message, note that it counts, post it."""

@@ -13,6 +13,7 @@ so `lab.originals.nonces` shows what the document did by overriding exactly one 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -295,10 +296,18 @@ def check_confirm_mac(kc: bytes, th: bytes, message: Confirm) -> None:
         verify_mac(message.mac, kc, "nonces confirm", th, message.sender, message.answers, code="confirm_mismatch")
 
 
+def answers_digest(answers: Sequence[tuple[int, bytes]]) -> bytes:
+    """What is kept of the answers that a member owes, 32 bytes: each of them has a nonce's entropy."""
+    return hash_of("nonces owed", [[j, answer] for j, answer in answers])
+
+
 @check("NON-09")
-def check_answer(steps: Steps, own_nonce: bytes, answer: bytes) -> None:
-    """PeerError("bad_answer") unless the answer is my nonce less one, compared in constant time."""
-    if not hmac.compare_digest(answer, steps.answer(own_nonce)):
+def check_answers(answers: Sequence[tuple[int, bytes]], expected: bytes) -> None:
+    """PeerError("bad_answer") unless each answer, to me and to the others, is the nonce less one, in constant time.
+
+    Who judged only the answer to itself would refuse a confirm that the others take, and be left behind by them.
+    """
+    if not hmac.compare_digest(answers_digest(answers), expected):
         raise PeerError("bad_answer", check="NON-09")
 
 

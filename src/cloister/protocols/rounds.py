@@ -198,6 +198,8 @@ class RoundsSession:
         epoch = current(turn.draft)
         if view.state is not State.READY or epoch is None:
             raise NotReady(view.state, view.missing)
+        if next(turn.draft.all(WAITING), None) is not None:  # the log shows that this epoch has ended
+            raise NotReady(State.FROZEN, view.missing)
         lapsed = self._lapsed_members(turn, epoch)
         if lapsed:
             raise NotReady(State.FROZEN, lapsed)
