@@ -76,6 +76,9 @@ sim: $(VENV)/.dev ## a thousand seeds of the simulation; ARGS="--seeds 500-600" 
 mutants: $(VENV)/.dev ## take each check out: a test must fail; ARGS="REC NON-03" for some
 	@$(BIN)/python -m tools.mutants $(ARGS)
 
+bench-relay: $(VENV)/.run ## the whole relay beside a bare durable echo: make bench-relay JSON=file
+	@$(BIN)/python -m benchmarks.relay $(if $(JSON),--json $(JSON)) $(ARGS)
+
 bench-mls: $(VENV)/.peers ## MLS beside mls-rs and ts-mls: make bench-mls JSON=file SVG=file
 	@$(BIN)/python -m benchmarks.mls $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG)) $(ARGS)
 

@@ -42,6 +42,8 @@ SAMPLES: dict[type[Frame], Callable[[Client], Frame]] = {
     frames.MailAck: lambda c: frames.MailAck(rid=1, upto=0),
     frames.PutMailKey: lambda c: frames.PutMailKey(rid=1, statement=c.world.people["bob"].application.mailbox.encode()),
     frames.GetMailKeys: lambda c: frames.GetMailKeys(rid=1, devices=[c.world.people["bob"].id]),
+    frames.PrekeysPut: lambda c: frames.PrekeysPut(rid=1, suite="mls", packages=[]),
+    frames.PrekeysClaim: lambda c: frames.PrekeysClaim(rid=1, suite="mls", devices=[c.world.people["bob"].id]),
     frames.Append: lambda c: frames.Append(rid=1, record=renewal(c.world)),
     frames.InvitePut: lambda c: frames.InvitePut(
         rid=1, invite=E, secret_hash=bytes(32), uses=1, expires=c.world.now + 9
