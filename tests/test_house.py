@@ -183,7 +183,9 @@ def test_nothing_in_the_product_is_left_for_later() -> None:
 
 def test_no_check_is_switched_off_without_a_reason() -> None:
     """A lone `noqa` or `type: ignore` silences everything; a named one with its reason is allowed."""
-    assert holders(r"#\s*noqa(?!:)|#\s*type:\s*ignore(?!\[)", modules("src", "tools", "tests", "benchmarks", "fuzz")) == []
+    assert (
+        holders(r"#\s*noqa(?!:)|#\s*type:\s*ignore(?!\[)", modules("src", "tools", "tests", "benchmarks", "fuzz")) == []
+    )
 
 
 def test_what_coverage_leaves_out_is_little_and_has_a_reason() -> None:
@@ -325,6 +327,11 @@ def test_needs_are_known() -> None:
     for path in modules("tests"):
         named |= set(re.findall(r"\blacking\(\s*\"([a-z]+)\"", text_of(path)))
     assert named - set(NEEDS) == set()
+
+
+def test_pages_that_the_source_points_to_exist() -> None:
+    named = {page for path in modules("src", "tools") for page in re.findall(r"docs/[a-z/_-]+\.md", text_of(path))}
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 def test_the_architecture_page_names_every_package_contract_and_dependency() -> None:
