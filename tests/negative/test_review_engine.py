@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from cloister.engine import values
+from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxKey
 from cloister.primitives.labelled import sign
 from cloister.protocols.ratchet import SendChain
@@ -110,3 +112,48 @@ def test_a_relay_that_alters_my_own_message_is_caught(realm: SmallRealm) -> None
         assert world.texts("alice") == []
 
     assert live(story, realm).alarms("alice") == ["bad_chain"]
+
+
+def test_a_newcomer_compares_the_log_with_the_head_that_its_inviter_saw(realm: SmallRealm) -> None:
+    """The relay has signed for the inviter what it does not show to the newcomer."""
+
+    async def story(world: World) -> None:
+        room = await world.room("bob")
+        await say(world, "bob", room, "before")
+        await world.until(lambda: world.texts("alice") == ["before"])
+        heads = world.devices["alice"].engine.rooms.rooms[bytes.fromhex(room)].session._stock[b"head"]  # type: ignore[attr-defined]
+        state = world.core._logs.state(bytes.fromhex(room))
+        head = world.core._logs.sign(state, heads[b""].seq, bytes(32))
+        heads[b""] = replace(heads[b""], hash=head.hash, signature=head.signature)
+        await world.devices["alice"].execute(values.AddMembers(room=room, users=["carol"]))
+        await world.until(lambda: world.alarms("carol"))
+
+    assert live(story, realm).alarms("carol")[0] == "fork"
+
+
+def test_more_mail_than_a_mailbox_holds_ends_the_connection(realm: SmallRealm) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        inbox = world.devices["alice"].engine._inbox
+        inbox._waiting = True
+        item = frames.Item(number=1, item_id=bytes(16), body=bytes(1024))
+        inbox.received(None, [item] * 1000)  # type: ignore[arg-type]
+        with pytest.raises(PeerError) as caught:
+            inbox.received(None, [item])  # type: ignore[arg-type]
+        assert caught.value.code == "quota"
+
+    live(story, realm)
+
+
+def test_an_invitation_that_this_profile_has_no_keys_for_blocks_nothing(realm: SmallRealm) -> None:
+    """A device without RSA keys gets mail of suite `nonces`: the mail behind it is read."""
+
+    async def story(world: World) -> None:
+        await world.online()
+        me = world.devices["carol"].engine._inbox.me
+        object.__setattr__(me, "keys", replace(me.keys, rsa_sign=None, rsa_decrypt=None))
+        await world.devices["alice"].execute(values.CreateRoom(title="x", suite="nonces", members=["carol"]))
+        await world.until(lambda: "not_ready" in world.alarms("carol"))
+        assert world.devices["carol"].engine._inbox.position == 1
+
+    live(story, small_realm())

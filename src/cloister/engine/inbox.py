@@ -20,11 +20,11 @@ from cloister.engine.realm_log import RealmLog
 from cloister.engine.rooms import Rooms
 from cloister.engine.unit import Unit
 from cloister.engine.values import Alarm
-from cloister.errors import PeerError
+from cloister.errors import CloisterError, PeerError, UsageError
 from cloister.identity.mailbox import MailboxItem, open_item
 from cloister.primitives.signature import VerifyKey
 from cloister.protocols.interface import Behind, Channel, ChannelKind, Effects, Envelope, Me, Session, Suite
-from cloister.wire import frames
+from cloister.wire import frames, limits
 
 INBOX = Channel(ChannelKind.MAILBOX, b"")
 
@@ -65,7 +65,9 @@ class Inbox:
             unit.transmit(frames.encode(frames.MailOpen(rid=rid, after=self.position)))
 
     def received(self, unit: Unit, items: list[frames.Item]) -> None:
-        """Items came."""
+        """Items came; a relay that sends more than a mailbox holds breaks a rule."""
+        if len(self._held) + len(items) > limits.MAILBOX.value:
+            raise PeerError("quota", "more mail at once than a mailbox holds")
         self._held.extend(items)
         self.work(unit)
 
@@ -100,7 +102,7 @@ class Inbox:
             wait = self._route(unit, opened, item)
         except Behind as error:
             wait = max((int.from_bytes(size, "big") for size in error.need.ids), default=0)
-        except PeerError as error:
+        except (PeerError, UsageError) as error:  # UsageError: an invitation that this profile has no keys for
             if error.code in ("unknown_sender", "gap") and self._tried != item.number:
                 return self.realm.size + 1
             self._alarm(unit, error)
@@ -109,7 +111,7 @@ class Inbox:
             return 0
         return wait
 
-    def _alarm(self, unit: Unit, error: PeerError) -> None:
+    def _alarm(self, unit: Unit, error: CloisterError) -> None:
         unit.notify(lambda cursor: Alarm(cursor=cursor, code=error.code, detail=error.detail))
 
     def _sender_key(self, device: str) -> VerifyKey:

@@ -123,7 +123,7 @@ class Rooms:
         self.apply(unit, room, effects)
         joined_at = session.view.joined_at
         if joined_at is not None:
-            self.claim(unit, room, joined_at, "")
+            self.claim(unit, room, joined_at, "?")
         self.moved.add(room_id)
         return room
 
@@ -215,6 +215,7 @@ class Rooms:
             hash=digest,
             token_hash=entry.token_hash,
             next_token_hash=entry.next_token_hash,
+            head=signed_head(room.log.head) if holder is room else None,
             ts_ms=entry.ts_ms,
         )
         effects = room.session.receive(envelope, unit.now, unit.rng)
@@ -323,6 +324,9 @@ class Rooms:
             if effect.access_token != room.token:
                 self._take_token(unit, room, effect.access_token)
             self.outbox.epoch_over(unit, room.id, room.token_hash)
+            joined_at = room.session.view.joined_at
+            if joined_at is not None and effect.began_by:  # what the inviter saw must join what is shown here
+                self.claim(unit, room, joined_at, "?")
         elif effect.state is State.REMOVED:
             self.outbox.give_up(unit, room.id)
         elif effect.state is State.READ_ONLY:
