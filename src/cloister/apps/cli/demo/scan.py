@@ -2,7 +2,7 @@
 
 Source: docs/demo.md ("What is searched"). The relay's folder is read as bytes, file by file (database, write-ahead
 log, process log); its database also row by row, because names may stand where the relay needs them to deliver (the
-realm log, mailboxes, invites) and nowhere else.
+realm log, mailboxes, prekeys, invites) and nowhere else.
 
 Invariants
 - A needle is looked for raw, in hexadecimal and in base64 (standard and URL form, at each of the three places that a
@@ -24,8 +24,8 @@ from typing import Any, Final
 NEEDLE_LEAST: Final = 5
 """Bytes of the shortest needle: anything shorter stands in a database by chance."""
 REALM_LOG: Final = bytes(16)
-_HOME_OF_NAMES: Final = ("mailboxes", "mail", "mail_keys", "invites", "enrolments", "parts", "meta")
-"""Tables in which the relay may know devices and users: whom to deliver to, whom to let in."""
+HOME_OF_NAMES: Final = ("mailboxes", "mail", "mail_keys", "prekeys", "invites", "enrolments", "parts", "meta")
+"""Tables in which the relay may know devices and users: whom to deliver to, whose keys to give out, whom to let in."""
 _SEQ_BITS: Final = 40
 """An entry's id is (number of its log << 40) | seq."""
 _OVERLAP: Final = 4096
@@ -136,7 +136,7 @@ def _rows(database: Path) -> Iterator[tuple[str, list[bytes]]]:
     with closing(read_only(database)) as connection:
         (directory,) = connection.execute("SELECT no FROM logs WHERE log = ?", (REALM_LOG,)).fetchone() or (None,)
         for table in tables(connection):
-            if table in _HOME_OF_NAMES:
+            if table in HOME_OF_NAMES:
                 continue
             for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name from the schema
                 if table != "entries" or row[0] >> _SEQ_BITS != directory:

@@ -136,6 +136,18 @@ def test_names_may_stand_where_the_relay_delivers(tmp_path: Path) -> None:
     assert names_outside_directory(tmp_path / "relay.db", ["alice"]) == []
 
 
+def test_the_tables_that_may_name_a_device_are_those_that_are_kept_by_device(tmp_path: Path) -> None:
+    connection = database(tmp_path)
+    by_device = {
+        table
+        for table in scan.tables(connection)
+        for column in connection.execute(f"PRAGMA table_info({table})")
+        if column[1] in ("device", "owner")
+    }
+    connection.close()
+    assert by_device | {"enrolments", "meta"} == set(scan.HOME_OF_NAMES)
+
+
 def test_a_name_in_the_process_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "relay.log").write_text("login of cloister://home/u/bob/d/main\n")
     assert [find.name for find in names_in_log(tmp_path / "relay.log", ["alice", "bob"])] == ["the name bob"]
