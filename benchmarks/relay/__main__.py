@@ -117,7 +117,7 @@ class Load:
 
 
 def _transport(socket: aiohttp.ClientWebSocketResponse) -> asyncio.WriteTransport:
-    writer: Any = socket._writer
+    writer: Any = socket._writer  # noqa: SLF001 - the bare client reads what aiohttp holds back
     transport: asyncio.WriteTransport = writer.transport
     return transport
 
