@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,13 +11,18 @@ import msgspec
 import pytest
 
 from cloister.engine import values
+from cloister.engine.logs import FollowedLog
+from cloister.engine.unit import Unit
 from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxKey
 from cloister.primitives.labelled import sign
+from cloister.primitives.signature import SigningKey
 from cloister.protocols.ratchet import SendChain
 from cloister.testing import clock
 from cloister.testing.realm import SmallRealm
+from cloister.testing.store import MemoryStore
 from cloister.wire import frames
+from cloister.wire.log import Chain, ForkProof, certify_head_key, sign_head
 from support.world import World, live, small_realm
 
 
@@ -157,3 +163,19 @@ def test_an_invitation_that_this_profile_has_no_keys_for_blocks_nothing(realm: S
         assert world.devices["carol"].engine._inbox.position == 1
 
     live(story, small_realm())
+
+
+def test_a_proof_of_a_fork_bears_the_keys_that_signed_it_however_many_the_relay_has() -> None:
+    """A relay that changed its head key at every login would else make proofs that nobody can read."""
+    rng = random.Random(1).randbytes
+    identity, log = SigningKey.generate("ed25519", rng), bytes([1]) * 16
+    keys = [SigningKey.generate("ed25519", rng) for _ in range(17)]
+    statements = [certify_head_key(identity, "r", key.public.raw, 0) for key in keys]
+    ours, theirs = (sign_head(keys[3], "r", log, 0, 1, bytes([n]) * 32) for n in (1, 2))
+    store = MemoryStore().open()
+    unit = Unit(store, 0, rng, lambda: 0)
+    unit.put("entry", log + (1).to_bytes(8, "big"), ours.hash)
+    followed = FollowedLog(Chain("r", log, 0, 1, ours.hash), ours)
+    proof = followed.prove_fork(unit, theirs, statements)
+    assert proof is not None
+    assert ForkProof.decode(proof.encode()).verify(identity.public) == 1

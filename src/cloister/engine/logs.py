@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -26,6 +27,7 @@ import msgspec
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.errors import PeerError
+from cloister.primitives.signature import VerifyKey
 from cloister.wire import limits
 from cloister.wire.frames import Entry, Head, HeadKey, Stub
 from cloister.wire.log import Chain, ForkProof, HeadKeys, stub_of
@@ -190,7 +192,7 @@ class FollowedLog:
         return ForkProof(
             realm=self.chain.realm,
             log=self.id,
-            head_keys=tuple(head_keys),
+            head_keys=self._signers(head_keys, (self.head, theirs)),
             common=theirs.seq,
             ours=self.head,
             our_prev=start,
@@ -199,6 +201,18 @@ class FollowedLog:
             their_prev=theirs.hash,
             their_stubs=(),
         )
+
+    def _signers(self, statements: Sequence[HeadKey], heads: Sequence[Head]) -> tuple[HeadKey, ...]:
+        """The head keys that signed these heads: a relay with many keys would make a proof too long to be read."""
+        used = []
+        for statement in statements:
+            keys = HeadKeys(self.chain.realm, (VerifyKey("ed25519", statement.key),))
+            for head in heads:
+                with suppress(PeerError):
+                    keys.verify(self.id, head)
+                    used.append(statement)
+                    break
+        return tuple(used)
 
 
 def purge(unit: Unit, log: FollowedLog) -> None:
