@@ -54,10 +54,18 @@ class _Opening:
     gate: Gate
     address: str
     timer: asyncio.TimerHandle | None = None
+    requested: bool = False
     inside: bool = True
+
+    def expect_request(self, timer: asyncio.TimerHandle) -> None:
+        """TLS stands: `timer` ends the connection unless a request comes (or has come already)."""
+        self.timer = timer
+        if self.requested:
+            self.begun()
 
     def begun(self) -> None:
         """The HTTP request is here."""
+        self.requested = True
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -336,7 +344,7 @@ class Server:
         opening = _Opening(self._gate, address)
         try:
             _tune(accepted)
-            await self._loop.connect_accepted_socket(
+            transport, _ = await self._loop.connect_accepted_socket(
                 lambda: _Protocol(self._http, self._loop, opening),
                 accepted,
                 ssl=self._tls,
@@ -346,6 +354,8 @@ class Server:
         except (OSError, ssl.SSLError, TimeoutError):
             accepted.close()
             opening.end()
+            return
+        opening.expect_request(self._loop.call_later(_SECONDS, transport.abort))
 
     async def _request(self, request: web.BaseRequest) -> web.StreamResponse:
         """One HTTP request."""
@@ -394,6 +404,7 @@ class Server:
             if message.type is not WSMsgType.BINARY:
                 if message.type is WSMsgType.TEXT:
                     core.frame(socket, b"", now())  # not a frame: the core says so and ends the connection
+                    self._turn()
                 return
             read_on = core.frame(socket, message.data, now())
             if not self._turn_due:
