@@ -241,6 +241,54 @@ def test_mail_to_a_device_that_is_gone_is_given_up(realm: SmallRealm) -> None:
     live(story, realm)
 
 
+def test_mailbox_keys_that_are_refused_are_asked_for_again(realm: SmallRealm) -> None:
+    refused: list[int] = []
+
+    def busy(client: str, frame: frames.Answer) -> Sequence[frames.Frame]:
+        if isinstance(frame, frames.MailKeys) and client == "alice" and not refused:
+            refused.append(frame.rid)
+            return [frames.Refused(rid=frame.rid, code="quota")]
+        return [frame]
+
+    async def story(world: World) -> None:
+        world.twist = busy
+        await world.room("bob")
+        assert refused
+
+    live(story, realm)
+
+
+def test_what_is_larger_than_a_mailbox_item_is_said_so_and_ends_nothing(realm: SmallRealm) -> None:
+    async def story(world: World) -> None:
+        room = await world.room("bob")
+        alice = world.devices["alice"]
+        here = alice.engine.rooms.rooms[bytes.fromhex(room)]
+        direct = Direct(device=realm.accounts["bob"].device, kind="here", body=bytes(70_000))
+        alice.engine.rooms.apply(alice.engine._unit(0), here, (direct,))
+        await alice.execute(values.Send(room=room, text="still here"))
+        await world.until(lambda: "still here" in world.texts("bob"))
+        await world.until(lambda: not alice.engine.outbox.rows)
+
+    assert live(story, realm).alarms("alice") == ["usage"]
+
+
+def test_a_relay_that_says_stale_and_stores_all_the_same_shows_one_text_once(realm: SmallRealm) -> None:
+    def lie(client: str, frame: frames.Answer) -> Sequence[frames.Frame]:
+        if isinstance(frame, frames.Ack) and client == "alice":
+            return [frames.Refused(rid=frame.rid, code="stale_epoch")]
+        return [frame]
+
+    async def story(world: World) -> None:
+        room = await world.room("bob")
+        world.twist = lie
+        await world.devices["alice"].execute(values.Send(room=room, text="once"))
+        await world.until(lambda: world.texts("bob") == ["once"])
+        await asyncio.sleep(30)
+        assert world.texts("alice") == world.texts("bob") == ["once"]
+
+    live(story, realm)
+
+
 def test_a_goodbye_ends_the_connection_and_it_is_dialled_again(realm: SmallRealm) -> None:
     async def story(world: World) -> None:
         await world.online()

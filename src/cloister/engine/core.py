@@ -237,6 +237,8 @@ class Engine:
                 log.tries += 1
                 if refused.code == "not_allowed":
                     self.rooms.try_another(unit, log.id)
+        elif asked.what == "mailkeys":
+            self.outbox.keys_refused(unit)
         elif asked.what == "claim":
             self._prekeys.refused(asked.ref if isinstance(asked.ref, bytes) else b"")
         elif asked.what != "stage":  # the commit that names the part is refused after it

@@ -27,8 +27,8 @@ from cloister.engine.link import Asked, Link
 from cloister.engine.rows import Outgoing
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
-from cloister.engine.values import SendChanged, SendState, Sent
-from cloister.errors import PeerError
+from cloister.engine.values import Alarm, SendChanged, SendState, Sent
+from cloister.errors import PeerError, UsageError
 from cloister.identity.mailbox import MailboxItem, MailboxKey, seal_item
 from cloister.identity.realm import RealmState
 from cloister.primitives.kdf import sha256
@@ -267,11 +267,17 @@ class Outbox:
         if missing:
             self._ask_keys(unit, missing)
             return False
-        items = [
-            Mail(device=device, item_id=unit.rng(16), body=self._sealed(unit, row, device, kind, body))
-            for device, kind, body in row.plain
-            if self._mail_keys[device] is not None
-        ]
+        try:
+            items = [
+                Mail(device=device, item_id=unit.rng(16), body=self._sealed(unit, row, device, kind, body))
+                for device, kind, body in row.plain
+                if self._mail_keys[device] is not None
+            ]
+        except UsageError as error:  # larger than an item may be: it can never leave
+            code, detail = error.code, error.detail
+            self.drop(unit, row)
+            unit.notify(lambda cursor: Alarm(cursor=cursor, code=code, room=row.room.hex(), detail=detail))
+            return False
         if row.kind == "mail":
             if not items:  # the device is gone: nothing can reach it
                 self.drop(unit, row)
@@ -307,6 +313,11 @@ class Outbox:
             self._asked_for = devices
             rid = self.link.request(Asked("mailkeys"))
             unit.transmit(frames.encode(frames.GetMailKeys(rid=rid, devices=devices)))
+
+    def keys_refused(self, unit: Unit) -> None:
+        """The relay did not give the mailbox keys now: ask again after a pause."""
+        self._keys_asked = False
+        self.retry_at = unit.now + self._pause
 
     def mail_keys(self, answer: frames.MailKeys) -> list[tuple[str, str]]:
         """Mailbox keys came; the devices whose statement was refused, each with the code."""
@@ -353,11 +364,13 @@ class Outbox:
         row = self._answered(asked)
         if row is None:
             return None
+        if row.kind == "text" and code == "stale_epoch":
+            return row  # sealed again when its epoch was read to the end: only the log says that it does not stand
         self._sent.discard(row.number)
         if code in ("quota", "storage_full", "not_allowed", "clock_skew"):
             self.retry_at = unit.now + self._pause
             self._pause = min(2 * self._pause, RETRY_MOST)
-        elif row.kind == "text" and code in ("stale_epoch", "conflict"):
+        elif row.kind == "text" and code == "conflict":
             self.unseal(unit, row)
         else:
             self.drop(unit, row)
