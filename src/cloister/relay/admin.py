@@ -102,6 +102,8 @@ class Operations:
         uses, life = request.get("uses", 1), request.get("life", 7 * limits.DAY)
         if type(uses) is not int or type(life) is not int or not (1 <= uses <= MAX_USES and life > 0):
             raise UsageError("usage", f"an invite has 1 to {MAX_USES} uses and an end")
+        if not self.config.port:
+            raise UsageError("usage", "the port is chosen at each start: make the link while the relay runs")
         token = Token.generate(self._rng)
         now = self._now()
         self._core.admission.put_invite(
@@ -269,9 +271,12 @@ def _over_socket(directory: Directory, line: bytes) -> dict[str, Any] | None:
             return None
         except OSError as error:
             raise UnavailableError("unreachable", f"{directory.socket}: {error.strerror}") from error
-        peer.sendall(line)
-        with peer.makefile("rb") as stream:
-            answer = stream.readline()
+        try:
+            peer.sendall(line)
+            with peer.makefile("rb") as stream:
+                answer = stream.readline()
+        except OSError:
+            answer = b""
     if not answer:
         raise UnavailableError("unreachable", "the relay did not answer")
     decoded: dict[str, Any] = json.loads(answer)

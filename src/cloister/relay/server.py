@@ -216,7 +216,7 @@ class Server:
     async def _end(self, error: Exception | None) -> None:
         for socket in list(self._sockets):
             socket.abort()
-        for task in list(self._tasks):
+        for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(0)
         if error is None:
