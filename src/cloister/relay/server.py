@@ -214,6 +214,7 @@ class Server:
                 return
 
     async def _end(self, error: Exception | None) -> None:
+        self._listener.close()
         for socket in list(self._sockets):
             socket.abort()
         for task in self._tasks - {asyncio.current_task()}:
