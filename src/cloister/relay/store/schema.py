@@ -2,7 +2,7 @@
 
 Source: docs/spec/relay.md ("Tables"). `MIGRATIONS[n]` brings version n to n + 1; a released one is never changed.
 A migration and its row in `migrations` are one transaction, so a database is of one version or the other, never
-between. The table of what the relay can know stands in the threat model; a test compares the columns with it.
+between. What each column is for stands on that page; a test compares the two.
 
 `entries.id` is (number of the log << 40) | seq: one integer key, appended at the end of each log. `rest` is the
 MessagePack array of what the database itself never looks at (`sqlite.REST`). `ids.k` is eight bytes of
