@@ -59,7 +59,7 @@ LAYERS := codec primitives identity protocols wire engine relay/core
 coverage: $(VENV)/.dev ## branch coverage of make test: 95 % and more of the layers below client and server
 	@$(BIN)/python -m pytest -n auto -m "not system and not slow" --cov --cov-report= $(ARGS)
 	@for layer in $(LAYERS); do printf '%-12s ' $$layer; \
-	  $(BIN)/coverage report --include="*/cloister/$$layer/*" --fail-under=95 | tail -n 1 || exit 1; done
+	  $(BIN)/coverage report --format=total --precision=1 --include="*/cloister/$$layer/*" --fail-under=95 || exit 1; done
 
 fix: $(VENV)/.dev ## format and mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
