@@ -11,12 +11,14 @@ import pytest
 from cloister.engine import rooms as engine_rooms
 from cloister.engine import values
 from cloister.engine.logs import CLAIM_PATIENCE, LogState
-from cloister.protocols.interface import Direct, Effects, Envelope, Need
+from cloister.engine.unit import Unit
+from cloister.errors import UsageError
+from cloister.protocols.interface import Direct, Effects, Envelope, Need, NotReady, State
 from cloister.testing import clock
 from cloister.testing.realm import SmallRealm
 from cloister.wire import frames
 from cloister.wire.frames import REALM_LOG, Entry
-from cloister.wire.limits import INVITES
+from cloister.wire.limits import DAY, INVITES
 from cloister.wire.log import stub_of
 from support.world import World, live, small_realm
 
@@ -329,3 +331,45 @@ def test_a_clock_that_is_wrong_is_said_so(realm: SmallRealm) -> None:
 def test_the_states_of_a_log_are_named_by_what_is_awaited() -> None:
     assert {state.value for state in LogState} >= {"to be presented", "a page is awaited"}
     assert "fork" in engine_rooms.RELAY_FAULTS
+
+
+def test_an_intent_waits_while_its_session_is_busy_and_is_told_when_it_is_forbidden(realm: SmallRealm) -> None:
+    async def story(world: World) -> None:
+        room = await world.room("bob")
+        alice = world.devices["alice"]
+        here = alice.engine.rooms.rooms[bytes.fromhex(room)]
+        answers: list[UsageError] = [NotReady(State.PENDING), NotReady(State.PENDING), UsageError("not_allowed")]
+
+        def change(_changes: object, _now: int, _rng: object) -> Effects:
+            raise answers.pop(0)
+
+        here.session.change = change  # type: ignore[method-assign]
+        await alice.execute(values.RekeyRoom(room=room))
+        for number in range(3):
+            await world.devices["bob"].execute(values.Send(room=room, text=str(number)))
+            await world.until(lambda count=number + 1: len(world.texts("alice")) == count)  # type: ignore[misc]
+        assert not answers
+        assert list(alice.store.open().scan("intent")) == []
+
+    assert live(story, realm).alarms("alice") == ["not_allowed"]
+
+
+def test_key_packages_are_counted_when_the_relay_says_they_are_low_and_forgotten_when_they_have_ended(
+    realm: SmallRealm,
+) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        alice = world.devices["alice"]
+        await world.until(lambda: list(alice.store.open().scan("prekey")))
+        before = dict(alice.store.open().scan("prekey"))
+        for peer in world.core._door.peers_of(realm.accounts["alice"].device):
+            peer.connection.send(frames.encode(frames.PrekeysLow(suite="mls")))
+            peer.connection.send(frames.encode(frames.PrekeysLow(suite="unknown")))
+        await asyncio.sleep(5)
+        assert dict(alice.store.open().scan("prekey")) == before
+        unit = Unit(alice.store.open(), clock.now() + 400 * DAY, bytes, lambda: 0)
+        alice.engine._prekeys.purge(unit)
+        assert len(unit.writes) == len(before)
+        assert alice.engine._prekeys.own(unit, b"no such package") is None
+
+    assert live(story, realm).alarms("alice") == []
