@@ -6,6 +6,7 @@ running one over TLS and logs a device in. Used by the benchmark and by tests/sy
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import ssl
@@ -167,6 +168,7 @@ async def connect(host: str, port: int, member: Member) -> AsyncIterator[Client]
             f"wss://{host}:{port}/v1", ssl=tls_context(), compress=0, max_msg_size=2**20, autoping=True
         ) as socket:
             yield await log_in(socket, member)
+    await asyncio.sleep(0.1)  # TLS transports end after their session
 
 
 async def log_in(socket: aiohttp.ClientWebSocketResponse, member: Member) -> Client:
