@@ -24,9 +24,9 @@ from typing import Final, Protocol
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UsageError
-from cloister.primitives.aead import NONCE_SIZE, TAG_SIZE, ZERO_NONCE, Aead
+from cloister.primitives.aead import NONCE_SIZE, TAG_SIZE, ZERO_NONCE, Aead, aes_ctr
 from cloister.primitives.kdf import extract
-from cloister.primitives.labelled import Signer, Verifier, derive, sign, verify
+from cloister.primitives.labelled import Signer, Verifier, derive, mac, sign, verify, verify_mac
 from cloister.protocols.checks import check, named
 from cloister.protocols.forms import HASH, ID, SIGNATURE_MOST, head_items, read_head
 from cloister.protocols.interface import EntryId, SignedHead
@@ -62,6 +62,38 @@ class Gcm:
         if len(tag) != TAG_SIZE:
             raise PeerError("bad_tag")
         return Aead.aes_gcm(key.cipher).open(seq.to_bytes(NONCE_SIZE, "big"), ciphertext + tag, ad)
+
+
+class CtrHmac:
+    """AES-256-CTR, then HMAC-SHA-256 over header and ciphertext (encrypt-then-MAC).
+
+    The first counter block is the message's number as 8 bytes and 8 zero bytes; the tag has all its 32 bytes.
+    """
+
+    def seal(self, key: MessageKey, seq: int, plaintext: bytes, ad: bytes) -> tuple[bytes, bytes]:
+        """Ciphertext and tag."""
+        ciphertext = aes_ctr(key.cipher, _counter_block(seq), plaintext)
+        return ciphertext, mac(key.mac, "record mac", ad, ciphertext)
+
+    def open(self, key: MessageKey, seq: int, ciphertext: bytes, tag: bytes, ad: bytes) -> bytes:
+        """The plaintext, or PeerError("bad_tag") before anything is decrypted."""
+        check_mac(key, ciphertext, tag, ad)
+        return aes_ctr(key.cipher, _counter_block(seq), ciphertext)
+
+
+def _counter_block(seq: int) -> bytes:
+    return seq.to_bytes(8, "big") + bytes(8)
+
+
+@check("REC-10")
+def check_mac(key: MessageKey, ciphertext: bytes, tag: bytes, ad: bytes) -> None:
+    """PeerError("bad_tag") unless who sealed the ciphertext under this header held the message key."""
+    with named("REC-10"):
+        verify_mac(tag, key.mac, "record mac", ad, ciphertext)
+
+
+CTR_HMAC: Final = CtrHmac()
+"""The cipher of suites `shares` and `transport`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

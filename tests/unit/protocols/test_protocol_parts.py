@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UnavailableError
+from cloister.primitives.aead import aes_ctr
 from cloister.protocols import forms, policy, ratchet, record
 from cloister.protocols import run as runs
 from cloister.protocols.context import Context, party_of
 from cloister.protocols.interface import Behind, Drop, Put, RoomPolicy, SignedHead, Who
 from cloister.protocols.items import Draft, Shelf, stock_of
 from cloister.protocols.ratchet import MAX_SKIP, WINDOW, RecvChain, SendChain, advance
-from cloister.protocols.record import Gcm, schedule
+from cloister.protocols.record import CTR_HMAC, Gcm, schedule
 from support.suite_net import POLICY, ROOM, FakeDirectory, device_name
 
 HEAD = SignedHead(incarnation=1, seq=2, hash=bytes(32), signature=b"s")
@@ -313,6 +314,31 @@ def test_gcm_binds_key_number_and_header() -> None:
     for number, ad, t in ((2, b"ad", tag), (1, b"da", tag), (1, b"ad", tag[:-1]), (1, b"ad", bytes(16))):
         with refused("bad_tag"):
             Gcm().open(keys, number, ciphertext, t, ad)
+
+
+def test_ctr_hmac_binds_key_header_and_ciphertext() -> None:
+    keys, other = ratchet.split(bytes(32)), ratchet.split(bytes([1]) * 32)
+    ciphertext, tag = CTR_HMAC.seal(keys, 1, b"text" * 9, b"ad")
+    assert (len(ciphertext), len(tag)) == (36, 32)
+    assert CTR_HMAC.open(keys, 1, ciphertext, tag, b"ad") == b"text" * 9
+    flipped = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
+    for key, text, t, ad in (
+        (keys, flipped, tag, b"ad"),
+        (keys, ciphertext[:-1], tag, b"ad"),
+        (keys, ciphertext, tag, b"da"),
+        (keys, ciphertext, tag[:-1], b"ad"),
+        (keys, ciphertext, b"", b"ad"),
+        (other, ciphertext, tag, b"ad"),
+    ):
+        with refused("bad_tag", "REC-10"):
+            CTR_HMAC.open(key, 1, text, t, ad)
+
+
+def test_ctr_hmac_counts_from_the_messages_number() -> None:
+    keys = ratchet.split(bytes(32))
+    seen = {CTR_HMAC.seal(keys, number, bytes(32), b"")[0] for number in (0, 1, 2**64 - 1)}
+    assert len(seen) == 3
+    assert CTR_HMAC.seal(keys, 5, bytes(32), b"")[0] == aes_ctr(keys.cipher, bytes(7) + b"\5" + bytes(8), bytes(32))
 
 
 def test_the_exporter_separates_labels_contexts_and_lengths() -> None:
