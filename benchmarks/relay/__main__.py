@@ -76,14 +76,16 @@ class Load:
         await self._over.wait()
 
     def _send(self) -> None:
-        """Fill the window; the sender changes from window to window."""
+        """Fill the window, one write for each sender; messages in flight have different senders."""
+        writes: dict[int, list[bytes]] = {}
         while self._number < self._target and self._number - self._done < self._window:
-            sender = self._number // self._window % len(self._sockets)
-            data = self._build(sender, self._number)
-            transport = self._sockets[sender].get_extra_info("transport") or _transport(self._sockets[sender])
-            transport.write(_masked(data))
-            self._sent.append(time.perf_counter())
+            sender = self._number % len(self._sockets)
+            writes.setdefault(sender, []).append(_masked(self._build(sender, self._number)))
             self._number += 1
+        now = time.perf_counter()
+        for sender, packets in writes.items():
+            self._sent.extend([now] * len(packets))
+            _transport(self._sockets[sender]).write(b"".join(packets))
 
     def counted(self, data: bytes) -> int:
         """How many messages a frame delivers; everybody's frames are equal."""

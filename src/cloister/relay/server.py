@@ -9,7 +9,7 @@ acknowledge and push, and takes the next turn.
 Invariants
 - TLS 1.3 only, no compression, no HTML, no version in any answer; a stranger has 10 s for each of TLS handshake,
   HTTP request and first frame, and limits.CONNECTIONS places for each address.
-- A connection is read one message at a time, and not at all while it is `busy` (answers wait for it).
+- A connection is not read while it is `busy`: while its answers wait, or too many of its requests are under way.
 - A slow reader holds back limits.SEND_BUFFER and one frame; nobody waits for it.
 - Out of file descriptors: nothing is accepted for a while, what stands goes on.
 - `stop` stores and acknowledges what was accepted, says Bye, and is done in less than five seconds.
@@ -23,13 +23,15 @@ import socket as sockets_module
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from cloister.relay.core import Batch, RelayCore
 from cloister.relay.gate import Gate, place_of
+from cloister.relay.inbox import Inbox, accept_key
 from cloister.relay.journal import Journal
 from cloister.relay.sockets import Packer, Socket, flush
 from cloister.relay.store.interface import Store
@@ -308,20 +310,15 @@ class Server:
             if socket.waiting * 2 < limits.SEND_BUFFER.value:
                 self._lagging.discard(socket)
                 self._core.drained(socket, self._now())
-            if socket.room is not None:
-                if not self._core.busy(socket):
-                    socket.room.set_result(None)
-                    socket.room = None
-                else:
+            if socket.paused:
+                if self._core.busy(socket):
                     self._lagging.add(socket)
+                else:
+                    socket.paused = False
+                    socket.transport.resume_reading()
         if self._lagging:
             self._lag_timer = self._loop.call_later(_LAG, self._look)
         self.wake()
-
-    async def _wait_for_room(self, socket: Socket) -> None:
-        socket.room = self._loop.create_future()
-        self._lag(socket)
-        await socket.room
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -374,46 +371,51 @@ class Server:
         return _plain(404)
 
     async def _websocket(self, request: web.BaseRequest, opening: _Opening) -> web.StreamResponse:
-        socket_response = web.WebSocketResponse(compress=False, max_msg_size=limits.FRAME.value + 1)
-        socket_response.headers["Server"] = "cloister"
-        try:
-            await socket_response.prepare(request)
-        except web.HTTPException:
+        accept = accept_key(request)
+        if accept is None:
             return _plain(400)
+        headers = {
+            "Server": "cloister",
+            "Upgrade": "websocket",
+            "Connection": "upgrade",
+            "Sec-WebSocket-Accept": accept,
+        }
+        response = web.StreamResponse(status=101, headers=headers)
+        response.force_close()
+        await response.prepare(request)
         transport = request.transport
         if transport is None:
-            return socket_response
+            return response
         socket = Socket(self, transport, opening.address, self._tls_hash)
+        inbox = Inbox(request.protocol, self._loop, partial(self._receive, socket, opening), socket.send_packet)
         self._sockets.add(socket)
         self._core.connect(socket, self._now())
+        request.protocol.set_parser(inbox.parser(limits.FRAME.value))
+        request.protocol.keep_alive(False)
         self.wake()
         try:
-            await self._read(socket_response, socket, opening)
+            await inbox.ended
         finally:
+            self._turn()  # what was said last is still written
             self._core.disconnect(socket, self._now())
             self._sockets.discard(socket)
             self._lagging.discard(socket)
             opening.end()
             self._changed.set()
             self.wake()
-        return socket_response
+        return response
 
-    async def _read(self, messages: web.WebSocketResponse, socket: Socket, opening: _Opening) -> None:
-        core, now = self._core, self._now
-        while True:
-            message = await messages.receive()
-            if message.type is not WSMsgType.BINARY:
-                if message.type is WSMsgType.TEXT:
-                    core.frame(socket, b"", now())  # not a frame: the core says so and ends the connection
-                    self._turn()
-                return
-            read_on = core.frame(socket, message.data, now())
-            if not self._turn_due:
-                self.wake()
-            if opening.inside and core.known(socket):
-                opening.end()
-            if not read_on:
-                await self._wait_for_room(socket)
+    def _receive(self, socket: Socket, opening: _Opening, data: bytes) -> None:
+        """One message of a client."""
+        read_on = self._core.frame(socket, data, self._now())
+        if not self._turn_due:
+            self.wake()
+        if opening.inside and self._core.known(socket):
+            opening.end()
+        if not read_on and not socket.paused:
+            socket.paused = True
+            socket.transport.pause_reading()
+            self._lag(socket)
 
 
 def _tune(accepted: sockets_module.socket) -> None:

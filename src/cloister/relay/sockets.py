@@ -55,9 +55,9 @@ class Owner(Protocol):
 class Socket:
     """A connection of the core over an asyncio transport."""
 
-    __slots__ = ("address", "buffered", "closing", "mark", "pack", "queue", "room", "tls", "transport")
+    __slots__ = ("address", "buffered", "closing", "mark", "pack", "paused", "queue", "tls", "transport")
 
-    def __init__(self, owner: Owner, transport: asyncio.WriteTransport, address: str, tls: bytes) -> None:
+    def __init__(self, owner: Owner, transport: asyncio.Transport, address: str, tls: bytes) -> None:
         self.mark = owner.dirty.append
         self.pack = owner.pack
         self.transport = transport
@@ -66,7 +66,7 @@ class Socket:
         self.closing = False
         self.address = address
         self.tls = tls
-        self.room: asyncio.Future[None] | None = None
+        self.paused = False
 
     @property
     def waiting(self) -> int:
@@ -82,6 +82,13 @@ class Socket:
         if not queue:
             self.mark(self)
         queue.append(self.pack(data))
+
+    def send_packet(self, packet: bytes) -> None:
+        """Queue a WebSocket frame that is ready: a pong."""
+        if not self.closing:
+            if not self.queue:
+                self.mark(self)
+            self.queue.append(packet)
 
     def close(self, code: str) -> None:
         """See `Connection.close`."""
@@ -129,6 +136,6 @@ def flush(sockets: Iterable[Socket]) -> list[Socket]:
         transport.write(data)
         if socket.closing:
             transport.close()
-        elif len(data) > _MUCH or socket.buffered() > _MUCH or socket.room is not None:
+        elif len(data) > _MUCH or socket.buffered() > _MUCH:
             slow.append(socket)
     return slow

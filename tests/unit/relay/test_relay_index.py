@@ -83,9 +83,8 @@ def test_a_lookup_that_a_flush_overtakes_looks_again(path: Path) -> None:
     store = SqliteStore(path, "OFF")
     row = entry(LOGS[0], 1)
     store.apply([PutEntries([row])])
-    k = index.key(row.log, row.entry_id)
     found = store._index
-    found.applied([], flushed=False)
+    found._note([row.entry_id])
     original = found._query
     overtaken = []
 
@@ -93,12 +92,12 @@ def test_a_lookup_that_a_flush_overtakes_looks_again(path: Path) -> None:
         result = original(sql, *values)
         if sql.startswith("SELECT id") and not overtaken:
             overtaken.append(sql)
-            store._writer.execute("INSERT INTO ids VALUES (?, ?)", (k, 1 << 40 | 1))
+            store._writer.execute("INSERT INTO ids VALUES (?, ?)", (row.entry_id, 1 << 40 | 1))
             found.applied([], flushed=True)
         return result
 
     found._query = query  # type: ignore[assignment]
-    assert found.find(k) == [1 << 40 | 1]
+    assert set(found.find(row.entry_id)) == {1 << 40 | 1}
     assert overtaken
     store.close()
 
@@ -110,16 +109,30 @@ def test_ids_of_a_forgotten_run_are_forgotten(path: Path) -> None:
     store.apply([Purge(limits.COMMIT_LIFE.value + 1)])
     store.refresh()
     assert store.entry(run.log, run.entry_id) is None
-    assert store._index.all_new() == [(index.key(LOGS[0], entry(LOGS[0], 1).entry_id), 2 << 40 | 1)]
+    assert store._index.all_new() == [(entry(LOGS[0], 1).entry_id, 2 << 40 | 1)]
     store.close()
 
 
-def test_two_new_ids_with_one_key_are_both_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "key", lambda log, entry_id: 7)
+def test_one_id_in_several_logs_is_found_in_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "FLUSH", 2)
     store = SqliteStore(path, "OFF")
-    for seq in (1, 2, 3):
-        store.apply([PutEntries([entry(LOGS[0], seq)])])
+    same = b"the same entry  "
+    for log in (*LOGS, b"N" * 16):
+        store.apply([PutEntries([entry(log, 1)._replace(entry_id=same)])])
+        store.refresh()
+        assert store.entry(log, same) == entry(log, 1)._replace(entry_id=same)
+    assert [store.entry(log, same).log for log in LOGS] == list(LOGS)  # type: ignore[union-attr]
+    assert store.entry(b"O" * 16, same) is None
+    store.close()
+
+
+def test_entries_of_one_batch_are_split_into_blocks_and_read_from_anywhere(path: Path) -> None:
+    store = SqliteStore(path, "OFF")
+    rows = [entry(LOGS[0], seq)._replace(payload=bytes(40_000 if seq % 5 == 0 else 10)) for seq in range(1, 151)]
+    store.apply([PutEntries(rows)])
     store.refresh()
-    assert sorted(store._index.find(7)) == [1 << 40 | 1, 1 << 40 | 2, 1 << 40 | 3]
+    assert store._writer.execute("SELECT count(*) FROM blocks").fetchone()[0] > 10
+    for after in (0, 1, 4, 63, 64, 65, 149, 150, 999):
+        assert list(store.entries(LOGS[0], after, 120)) == rows[after:120]
+    assert store.last(LOGS[0]) == rows[-1]
     store.close()

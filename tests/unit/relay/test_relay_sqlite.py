@@ -98,16 +98,6 @@ def test_a_reader_sees_one_snapshot_until_it_is_refreshed(path: Path) -> None:
     store.close()
 
 
-def test_two_ids_with_one_key_are_told_apart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloister.relay.store.index.key", lambda log, entry_id: 7)
-    store = SqliteStore(path, "OFF")
-    store.apply([PutEntries([entry(1), entry(2)])])
-    assert store.entry(LOG, entry(2).entry_id) == entry(2)
-    assert store.entry(LOG, bytes(16)) is None
-    assert store.entry(b"M" * 16, entry(2).entry_id) is None
-    store.close()
-
-
 def test_more_logs_than_the_numbers_kept_in_memory(path: Path) -> None:
     store = SqliteStore(path, "OFF")
     rows = [entry(1)._replace(log=number.to_bytes(16, "big")) for number in range(4100)]

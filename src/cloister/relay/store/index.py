@@ -6,8 +6,9 @@ sorted, in the transaction of some later batch. What a crash leaves unwritten is
 store reads it back.
 
 Invariants
-- A filter in memory answers for nearly all ids that are new, without asking the database: one bit of a key.
 - Every id whose batch has been applied is in memory or in the snapshot that lookups read.
+- A filter in memory answers for nearly all ids that are new, without asking the database. Its hash is drawn anew
+  by each process, so nobody can aim at it.
 - The writer's thread adds and flushes, the reader's looks up and renews; the lock is taken once in a flush.
 """
 
@@ -17,23 +18,17 @@ import sqlite3
 from threading import Lock
 from typing import Final
 
-from cloister.primitives.kdf import sha256
-
-FLUSH: Final = 2_048
+FLUSH: Final = 8_192
 """Ids kept in memory before they are written."""
 FILTER: Final = 1 << 20
 """Bits of the smallest filter: at least 64 for each id that is there at the start."""
 _INSERT: Final = "INSERT INTO ids VALUES (?,?)"
-Keys = list[tuple[int, int]]
-
-
-def key(log: bytes, entry_id: bytes) -> int:
-    """Eight bytes of SHA-256, as SQLite's signed integer."""
-    return int.from_bytes(sha256(log + entry_id)[:8], "big", signed=True)
+Keys = list[tuple[bytes, int]]
+"""(entry id, place of the entry); one entry id may stand in several logs."""
 
 
 class Index:
-    """(key, id of the entry) pairs; two entries may share a key."""
+    """The entry ids of all logs."""
 
     def __init__(self, lookup: sqlite3.Connection) -> None:
         self._query = lookup.cursor().execute
@@ -41,17 +36,18 @@ class Index:
         bits = max(FILTER, 1 << (64 * count).bit_length())
         self._mask = bits - 1
         self._filter = bytearray(bits >> 3)
-        for (k,) in self._query("SELECT k FROM ids"):
-            self._note(k)
-        self._new: dict[int, list[int]] = {}
+        self._note([entry_id for (entry_id,) in self._query("SELECT entry_id FROM ids")])
+        self._new: dict[bytes, tuple[int, ...]] = {}
         self._size = 0
-        self._written: dict[int, list[int]] = {}
+        self._written: dict[bytes, tuple[int, ...]] = {}
         self._lock = Lock()
         self._reading = False
 
-    def _note(self, k: int) -> None:
-        place = k & self._mask
-        self._filter[place >> 3] |= 1 << (place & 7)
+    def _note(self, ids: list[bytes]) -> None:
+        bits, mask = self._filter, self._mask
+        for entry_id in ids:
+            place = hash(entry_id) & mask
+            bits[place >> 3] |= 1 << (place & 7)
 
     # --- the writer's side ----------------------------------------------------------------------------------
 
@@ -61,43 +57,47 @@ class Index:
 
     def all_new(self) -> Keys:
         """Everything that is not written."""
-        return sorted((k, ident) for k, idents in self._new.items() for ident in idents)
+        return sorted((entry_id, place) for entry_id, places in self._new.items() for place in places)
 
     def applied(self, keys: Keys, flushed: bool) -> None:
         """A transaction stands: with these new entries, and with what `due` gave if `flushed`."""
         if flushed:
+            self._note(list(self._new))
             with self._lock:
                 self._written = {**self._written, **self._new}
                 self._new, self._size = {}, 0
-        for k, ident in keys:
-            self._note(k)
-            self._new.setdefault(k, []).append(ident)
+        new = self._new
+        for entry_id, place in keys:
+            new[entry_id] = (*new[entry_id], place) if entry_id in new else (place,)
         self._size += len(keys)
 
     def forget(self, keys: Keys) -> None:
         """Entries are gone (their rows, too)."""
-        for k, ident in keys:
-            if ident in self._new.get(k, ()):
-                self._new[k].remove(ident)
+        for entry_id, place in keys:
+            places = self._new.get(entry_id, ())
+            if place in places:
+                self._new[entry_id] = tuple(each for each in places if each != place)
                 self._size -= 1
 
     # --- the reader's side ----------------------------------------------------------------------------------
 
-    def find(self, k: int) -> list[int]:
-        """The ids of all entries with this key."""
-        place = k & self._mask
-        if not self._filter[place >> 3] >> (place & 7) & 1:
-            return []
+    def find(self, entry_id: bytes) -> tuple[int, ...]:
+        """The places of all entries with this id."""
         while True:
             if self._written:
                 self.renew()
-            found = list(self._new.get(k, ()))
-            if not self._reading:
-                self._query("BEGIN")
-                self._reading = True
-            rows = self._query("SELECT id FROM ids WHERE k = ?", (k,)).fetchall()
+            found = self._new.get(entry_id, ())
+            place = hash(entry_id) & self._mask
+            if self._filter[place >> 3] >> (place & 7) & 1:
+                found = (*found, *self._stored(entry_id))
             if not self._written:  # else a flush came between: look again
-                return found + [ident for (ident,) in rows]
+                return found
+
+    def _stored(self, entry_id: bytes) -> list[int]:
+        if not self._reading:
+            self._query("BEGIN")
+            self._reading = True
+        return [place for (place,) in self._query("SELECT id FROM ids WHERE entry_id = ?", (entry_id,)).fetchall()]
 
     def renew(self) -> None:
         """Let go of the snapshot; the next lookup sees what has been flushed."""

@@ -4,9 +4,9 @@ Source: docs/spec/relay.md ("Tables"). `MIGRATIONS[n]` brings version n to n + 1
 A migration and its row in `migrations` are one transaction, so a database is of one version or the other, never
 between. What each column is for stands on that page; a test compares the two.
 
-`entries.id` is (number of the log << 40) | seq: one integer key, appended at the end of each log. `rest` is the
-MessagePack array of what the database itself never looks at (`sqlite.REST`). `ids.k` is eight bytes of
-SHA-256(log, entry id): an index over the ids, written late and in order (`index`).
+A row of `blocks` holds entries that follow each other in one log and came in one batch, as one MessagePack value:
+`id` is (number of the log << 40) | seq of the first, `full` says whether payloads are left in it. An index row in
+`ids` names an entry's own place, (number of the log << 40) | seq.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Final
 _VERSION_1: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE logs (no INTEGER PRIMARY KEY, log BLOB NOT NULL UNIQUE)",
-    """CREATE TABLE entries (
-        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, ts_ms INTEGER NOT NULL, payload BLOB, rest BLOB NOT NULL)""",
-    "CREATE TABLE ids (k INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (k, id)) WITHOUT ROWID",
+    """CREATE TABLE blocks (
+        id INTEGER PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL, ts_ms INTEGER NOT NULL,
+        "full" INTEGER NOT NULL, data BLOB NOT NULL)""",
+    "CREATE TABLE ids (entry_id BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (entry_id, id)) WITHOUT ROWID",
     """CREATE TABLE epochs (
         log BLOB NOT NULL, token_hash BLOB NOT NULL, label INTEGER NOT NULL, begin INTEGER NOT NULL,
         "end" INTEGER NOT NULL, next BLOB, PRIMARY KEY (log, token_hash)) WITHOUT ROWID""",

@@ -61,16 +61,13 @@ from cloister.wire.frames import REALM_LOG
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 _SEQ_BITS: Final = 40
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
-_PURGE_ROWS: Final = 2_000
-"""Payloads emptied in one transaction: a purge must not hold up the writer."""
-_SWEEP: Final = 20_000
-"""Entries looked at by one purge; the next goes on where it stopped."""
-
-Rest = tuple[int, int, bytes, bytes, bytes, bytes, bytes | None, bytes | None, bytes, bytes]
-"""flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, next_token_hash, group_info_hash,
-item_hashes, hash: the column `rest`."""
-_encode_rest: Final = msgspec.msgpack.Encoder().encode
-_decode_rest: Final = msgspec.msgpack.Decoder(Rest).decode
+_SWEEP: Final = 2_000
+"""Blocks looked at by one purge; the next goes on where it stopped."""
+_BLOCK: Final = 64
+_BLOCK_BYTES: Final = 65_536
+"""Entries and bytes of payload of one block; a larger entry has a block of its own."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[EntryRow]).decode
 
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -174,16 +171,16 @@ class SqliteStore:
         """The entries at the end of each log whose ids were not written before the last process ended."""
         keys: index.Keys = []
         query = self._writer.execute
-        for number, log in query("SELECT no, log FROM logs").fetchall():
+        for (number,) in query("SELECT no FROM logs").fetchall():
             first = number << _SEQ_BITS
-            rows = query(
-                "SELECT id, rest FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC", (first, first | _SEQ_MASK)
+            blocks = query(
+                "SELECT data FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id DESC", (first, first | _SEQ_MASK)
             )
-            for ident, rest in rows:
-                k = index.key(log, _decode_rest(rest)[3])
-                if query("SELECT 1 FROM ids WHERE k = ? AND id = ?", (k, ident)).fetchone():
+            for (data,) in blocks:
+                found = [(row.entry_id, first | row.seq) for row in _decode(data)]
+                if query("SELECT 1 FROM ids WHERE entry_id = ? AND id = ?", found[0]).fetchone():
                     break
-                keys.append((k, ident))
+                keys.extend(found)
         return keys
 
     def _number(self, log: bytes) -> int:
@@ -198,14 +195,16 @@ class SqliteStore:
         return number
 
     def _put_entries(self, group: list[PutEntries]) -> None:
-        rows, keys = [], self._fresh
+        logs: dict[bytes, list[EntryRow]] = {}
         for row in chain.from_iterable([write.rows for write in group]):
-            log, seq, kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash = row[:10]
-            ident = (self._numbers.get(log) or self._number(log)) << _SEQ_BITS | seq
-            rest = (flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, *row[10:13], row.hash)
-            rows.append((ident, kind, row.ts_ms, payload, _encode_rest(rest)))
-            keys.append((index.key(log, entry_id), ident))
-        self._writer.executemany("INSERT INTO entries VALUES (?,?,?,?,?)", rows)
+            logs.setdefault(row.log, []).append(row)
+        blocks = []
+        for log, rows in logs.items():
+            first = (self._numbers.get(log) or self._number(log)) << _SEQ_BITS
+            self._fresh += [(row.entry_id, first | row.seq) for row in rows]
+            for part, size in _parts(rows):
+                blocks.append((first | part[0].seq, len(part), size, part[-1].ts_ms, 1, _encode(part)))
+        self._writer.executemany("INSERT INTO blocks VALUES (?,?,?,?,?,?)", blocks)
 
     def _put_mail(self, group: list[PutMail]) -> None:
         self._writer.executemany("INSERT INTO mail VALUES (?,?,?,?,?,?)", [write.row for write in group])
@@ -239,28 +238,31 @@ class SqliteStore:
 
     def _empty(self, times: retention.Times) -> None:
         """Empty payloads past their time, a part of the table at a time."""
-        rows = self._writer.execute(
-            "SELECT id, kind, ts_ms, payload IS NULL FROM entries WHERE id > ? ORDER BY id LIMIT ?",
-            (self._sweep, _SWEEP),
-        ).fetchall()
+        execute = self._writer.execute
         realm = self._number(REALM_LOG)
-        over = [
-            (ident,)
-            for ident, kind, ts_ms, empty in rows
-            if not empty and ident >> _SEQ_BITS != realm and times.over(kind, ts_ms)
-        ]
-        self._writer.executemany("UPDATE entries SET payload = NULL WHERE id = ?", over)
-        self._sweep = rows[-1][0] if len(rows) == _SWEEP else 0
+        found = execute(
+            'SELECT id, "full", ts_ms FROM blocks WHERE id > ? ORDER BY id LIMIT ?', (self._sweep, _SWEEP)
+        ).fetchall()
+        for place, full, ts_ms in found:
+            if full and place >> _SEQ_BITS != realm and ts_ms < times.messages:
+                (data,) = execute("SELECT data FROM blocks WHERE id = ?", (place,)).fetchone()
+                rows = [row._replace(payload=None) if times.over(row.kind, row.ts_ms) else row for row in _decode(data)]
+                left = [len(row.payload) for row in rows if row.payload is not None]
+                execute(
+                    'UPDATE blocks SET bytes = ?, "full" = ?, data = ? WHERE id = ?',
+                    (sum(left), bool(left), _encode(rows), place),
+                )
+        self._sweep = found[-1][0] if len(found) == _SWEEP else 0
 
     def _forget_run(self, run: bytes) -> None:
         execute = self._writer.execute
         first = self._number(run) << _SEQ_BITS
         span = (first, first | _SEQ_MASK)
-        rows = execute("SELECT id, rest FROM entries WHERE id BETWEEN ? AND ?", span).fetchall()
-        keys = [(index.key(run, _decode_rest(rest)[3]), ident) for ident, rest in rows]
-        self._writer.executemany("DELETE FROM ids WHERE k = ? AND id = ?", keys)
+        blocks = execute("SELECT data FROM blocks WHERE id BETWEEN ? AND ?", span).fetchall()
+        keys = [(row.entry_id, first | row.seq) for (data,) in blocks for row in _decode(data)]
+        self._writer.executemany("DELETE FROM ids WHERE entry_id = ? AND id = ?", keys)
         self._index.forget(keys)
-        execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", span)
+        execute("DELETE FROM blocks WHERE id BETWEEN ? AND ?", span)
         execute("DELETE FROM epochs WHERE log = ?", (run,))
         execute("DELETE FROM runs WHERE run = ?", (run,))
         execute("DELETE FROM logs WHERE log = ?", (run,))
@@ -308,16 +310,16 @@ class SqliteStore:
         if first is None:
             return None
         row = self._one(
-            "SELECT * FROM entries WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1", (first, first | _SEQ_MASK)
+            "SELECT data FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1", (first, first | _SEQ_MASK)
         )
-        return None if row is None else _entry(log, row)
+        return None if row is None else _decode(row[0])[-1]
 
     def entry(self, log: bytes, entry_id: bytes) -> EntryRow | None:
         """See `Store`."""
-        for ident in self._index.find(index.key(log, entry_id)):
-            row = _entry(log, self._one("SELECT * FROM entries WHERE id = ?", (ident,)))
-            if row.entry_id == entry_id and ident & ~_SEQ_MASK == self._first(log):
-                return row
+        for place in self._index.find(entry_id):
+            if place & ~_SEQ_MASK == self._first(log):
+                seq = place & _SEQ_MASK
+                return next(self.entries(log, seq - 1, seq))
         return None
 
     def entries(self, log: bytes, after: int, upto: int) -> Iterator[EntryRow]:
@@ -325,13 +327,17 @@ class SqliteStore:
         first = self._first(log)
         if first is None:
             return
+        start = first + min(after, _SEQ_MASK - 1) + 1
+        begin = self._one("SELECT max(id) FROM blocks WHERE id BETWEEN ? AND ?", (first, start))[0]
         cursor = self._reader.execute(
-            "SELECT * FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",
-            (first + min(after, _SEQ_MASK) + 1, first + min(upto, _SEQ_MASK)),
+            "SELECT data FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id",
+            (start if begin is None else begin, first + min(upto, _SEQ_MASK)),
         )
         try:
-            for row in cursor:
-                yield _entry(log, row)
+            for (data,) in cursor:
+                for row in _decode(data):
+                    if after < row.seq <= upto:
+                        yield row
         finally:
             cursor.close()
 
@@ -420,8 +426,8 @@ class SqliteStore:
     def counts(self) -> Counts:
         """See `Store`."""
         row = self._one(
-            "SELECT (SELECT count(*) FROM logs), (SELECT count(*) FROM entries), "
-            "(SELECT coalesce(sum(length(payload)), 0) FROM entries), "
+            "SELECT (SELECT count(*) FROM logs), (SELECT coalesce(sum(count), 0) FROM blocks), "
+            "(SELECT coalesce(sum(bytes), 0) FROM blocks), "
             "(SELECT count(*) FROM mail WHERE body IS NOT NULL)",
             (),
         )
@@ -432,15 +438,18 @@ def _prekey(row: Any) -> PrekeyRow:
     return PrekeyRow(*row)._replace(last_resort=bool(row[5]))
 
 
-def _entry(log: bytes, row: Any) -> EntryRow:
-    ident, kind, ts_ms, payload, rest = row
-    flags, epoch, token_hash, entry_id, payload_hash, attachments_hash, following, info, items, digest = _decode_rest(
-        rest
-    )
-    return EntryRow(
-        log, ident & _SEQ_MASK, kind, flags, epoch, token_hash, entry_id, payload, payload_hash, attachments_hash,
-        following, info, items, ts_ms, digest,
-    )  # fmt: skip
+def _parts(rows: list[EntryRow]) -> Iterator[tuple[list[EntryRow], int]]:
+    """The rows as blocks, each with its bytes of payload."""
+    part: list[EntryRow] = []
+    size = 0
+    for row in rows:
+        more = len(row.payload or b"")
+        if part and (len(part) >= _BLOCK or size + more > _BLOCK_BYTES):
+            yield part, size
+            part, size = [], 0
+        part.append(row)
+        size += more
+    yield part, size
 
 
 _FIELDS: Final[dict[type[Any], str]] = {
