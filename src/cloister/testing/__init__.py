@@ -6,4 +6,5 @@
 - `store`            a client store whose uncommitted work a crash drops
 - `history_checker`  judges what was sent, acknowledged and shown
 - `evil_relay`       a relay that drops, repeats, reorders or forks one entry
+- `sessions`         sessions of any suite over a relay in memory, without a network or a client (`directory`, `keys`)
 """
