@@ -69,6 +69,8 @@ class DeviceRecord:
     spki_hashes: tuple[bytes, ...]
     not_after: int
     manifest_hash: bytes
+    identity_key: bytes = b""
+    """The user's identity key, 32 raw bytes."""
     in_manifest: bool = True
     revoked: bool = False
 
@@ -258,6 +260,7 @@ class RealmState:
             device,
             since=self.size,
             manifest_hash=user.manifest_hash,
+            identity_key=user.identity_key.raw,
             in_manifest=row is not None and row.hashes == device.spki_hashes,
         )
 
@@ -347,4 +350,5 @@ def _device(since: int, user: UserRecord, row: Row, verified: list[VerifiedCerti
         spki_hashes=row.hashes,
         not_after=min(leaf.not_after for leaf in verified),
         manifest_hash=user.manifest_hash,
+        identity_key=user.identity_key.raw,
     )

@@ -63,6 +63,7 @@ class FakeDirectory:
             spki_hashes=(),
             not_after=NOW + 90 * DAY,
             manifest_hash=sha256(b"manifest" + name.encode()),
+            identity_key=sha256(b"identity" + user.encode()),
         )
         self._versions.setdefault(name, []).append((self._size, record))
         return name
