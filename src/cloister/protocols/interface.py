@@ -52,7 +52,6 @@ EntryId = bytes
 """16 random bytes, made by the sender; unique in its log."""
 Roster = tuple[DeviceId, ...]
 """Devices of an epoch, sorted."""
-
 READ_ONLY_ITEM = b"read-only"
 """Key of the item that marks a session restored from a backup."""
 
@@ -90,11 +89,12 @@ class ChannelKind(StrEnum):
     ROOM = "room"
     RUN = "run"
     MAILBOX = "mailbox"
+    RENDEZVOUS = "rendezvous"
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A room's log, a run's log, or (id empty) this device's mailbox."""
+    """A room's log, a run's log, a session code at the relay, or (id empty) this device's mailbox."""
 
     kind: ChannelKind
     id: bytes
