@@ -33,6 +33,7 @@ SAMPLES: dict[type[Frame], Callable[[Client], Frame]] = {
     frames.Forget: lambda c: frames.Forget(rid=1, log=ROOM),
     frames.Post: lambda c: c.a_post(ROOM, T1, E),
     frames.Commit: lambda c: c.a_commit(ROOM, T1, T0, E),
+    frames.GetGroupInfo: lambda c: frames.GetGroupInfo(rid=1, log=ROOM, token=T1, offset=0),
     frames.OpenRun: lambda c: frames.OpenRun(
         rid=1, run=RUN, room=ROOM, token_hash=sha256(T1), deadline=c.world.now + 9, items=[]
     ),
@@ -57,6 +58,7 @@ WITH_ANOTHER_ROOMS_TOKEN: dict[type[Frame], str] = {
     frames.Present: "not_allowed",
     frames.Post: "not_allowed",
     frames.Commit: "not_allowed",
+    frames.GetGroupInfo: "not_allowed",
     frames.OpenRun: "not_allowed",
     frames.PutMailKey: "misrouted",
     frames.Append: "not_allowed",

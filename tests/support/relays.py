@@ -110,6 +110,7 @@ class Client:
         payload: frames.Payload = b"commit",
         group_info: frames.Payload | None = None,
         items: tuple[frames.Mail, ...] = (),
+        staged_items: frames.Staged | None = None,
     ) -> frames.Commit:
         """A commit frame from one token to the next; `expects` None creates the room."""
         return frames.Commit(
@@ -121,6 +122,7 @@ class Client:
             next=None if following is None else sha256(following),
             group_info=group_info,
             items=list(items),
+            staged_items=staged_items,
         )
 
     def create(self, log: bytes, token: bytes) -> frames.Ack:

@@ -41,8 +41,7 @@ WINDOW: Final = 16
 MAIL_LANE: Final = b"mail"
 FRAME_ROOM: Final = limits.FRAME.value - 4 * limits.KIB
 """Bytes of a frame that mailbox items may take."""
-PART: Final = 128 * limits.KIB
-"""Bytes of a staged part."""
+PART: Final = limits.PART.value
 RETRY: Final = 2_000
 """Pause (ms) after the relay refused for a limit; doubled up to RETRY_MOST."""
 RETRY_MOST: Final = 60_000

@@ -17,108 +17,32 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
 from cloister.wire import limits
-
-Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Sig = Annotated[bytes, Meta(min_length=1, max_length=512)]
-Uint = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Device = Annotated[str, Meta(min_length=1, max_length=limits.DEVICE_ID.value)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Kind = Annotated[str, Meta(min_length=1, max_length=16)]
-Chain = Annotated[list[Annotated[bytes, Meta(max_length=8192)]], Meta(max_length=4)]
-MailBody = Annotated[bytes, Meta(max_length=limits.MAIL_ITEM.value)]
-
-REALM_LOG: Final = bytes(16)
-"""The log id of the realm log; rooms and runs draw theirs at random."""
-NO_TOKEN: Final = bytes(32)
-"""The token hash of a create, of a run's and of the realm log's entries' predecessors: no epoch."""
-
-
-class Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Base of all frames."""
-
-
-# --- parts of frames ----------------------------------------------------------------------------------------
-
-
-class Head(Frame, frozen=True, tag="head"):
-    """A signed head of a log: Sign_headkey("head", realm, log, incarnation, seq, hash)."""
-
-    incarnation: Uint
-    seq: Uint
-    hash: Hash
-    signature: Sig
-
-
-class HeadKey(Frame, frozen=True, tag="headkey"):
-    """The relay's head-signing key and Sign_identity("head key", realm, key, not_before)."""
-
-    key: Hash
-    not_before: Uint
-    signature: Sig
-
-
-class Entry(Frame, frozen=True, tag="entry"):
-    """A log entry with its payload, as far as a reader may see it."""
-
-    seq: Uint
-    kind: Kind
-    flags: Uint
-    epoch: Uint
-    token_hash: Hash
-    entry_id: Id
-    payload: Annotated[bytes, Meta(max_length=limits.COMMIT.value)]
-    ts_ms: Uint
-    next_token_hash: Hash | None = None
-    group_info_hash: Hash | None = None
-    item_hashes: list[Hash] = []
-
-
-class Stub(Frame, frozen=True, tag="stub"):
-    """What of an entry is needed to go on hashing: for readers whose token does not open it."""
-
-    seq: Uint
-    kind: Kind
-    flags: Uint
-    epoch: Uint
-    token_hash: Hash
-    entry_id: Id
-    payload_hash: Hash
-    attachments_hash: Hash
-    ts_ms: Uint
-
-
-class Mail(Frame, frozen=True, tag="mail"):
-    """A sealed mailbox item on its way to a device."""
-
-    device: Device
-    item_id: Id
-    body: MailBody
-
-
-class Staged(Frame, frozen=True, tag="staged"):
-    """Stands for bytes that went up in parts: their SHA-256 and length."""
-
-    hash: Hash
-    size: Annotated[int, Meta(ge=1, le=limits.STAGE.value)]
-
-
-class Item(Frame, frozen=True, tag="item"):
-    """An item in this device's mailbox; `number` orders them."""
-
-    number: Uint
-    item_id: Id
-    body: MailBody
-
-
-Payload = Annotated[bytes, Meta(max_length=limits.FRAME.value)] | Staged
-
+from cloister.wire.parts import NO_TOKEN as NO_TOKEN
+from cloister.wire.parts import REALM_LOG as REALM_LOG
+from cloister.wire.parts import Chain as Chain
+from cloister.wire.parts import Device as Device
+from cloister.wire.parts import Entry as Entry
+from cloister.wire.parts import Frame as Frame
+from cloister.wire.parts import Hash as Hash
+from cloister.wire.parts import Head as Head
+from cloister.wire.parts import HeadKey as HeadKey
+from cloister.wire.parts import Id as Id
+from cloister.wire.parts import Item as Item
+from cloister.wire.parts import Kind as Kind
+from cloister.wire.parts import Mail as Mail
+from cloister.wire.parts import MailBody as MailBody
+from cloister.wire.parts import Name as Name
+from cloister.wire.parts import Payload as Payload
+from cloister.wire.parts import Sig as Sig
+from cloister.wire.parts import Staged as Staged
+from cloister.wire.parts import Stub as Stub
+from cloister.wire.parts import Uint as Uint
 
 # --- login (docs/spec/login.md) -----------------------------------------------------------------------------
 
@@ -242,6 +166,25 @@ class Commit(Frame, frozen=True, tag="commit"):
     group_info: Payload | None
     items: Annotated[list[Mail], Meta(max_length=limits.COMMIT_ITEMS.value)]
     contest: bool = False
+    staged_items: Staged | None = None
+    """Further items, staged as one MessagePack list of `mail`."""
+
+
+class GetGroupInfo(Frame, frozen=True, tag="getgroupinfo"):
+    """Read, from `offset` on, the sealed group info of the commit that began the epoch of this token."""
+
+    rid: Uint
+    log: Id
+    token: Hash
+    offset: Uint
+
+
+class GroupInfo(Frame, frozen=True, tag="groupinfo"):
+    """A part of it, and how many bytes it has in all; more is asked for with the next offset."""
+
+    rid: Uint
+    size: Annotated[int, Meta(ge=1, le=limits.COMMIT.value)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=limits.PART.value)]
 
 
 class OpenRun(Frame, frozen=True, tag="openrun"):
@@ -443,18 +386,19 @@ class Bye(Frame, frozen=True, tag="bye"):
 
 BeforeLogin = Hello | Login | Enrol
 Request = (
-    Present | Forget | Post | Commit | OpenRun | Stage | Deposit | MailOpen | MailAck
+    Present | Forget | Post | Commit | GetGroupInfo | OpenRun | Stage | Deposit | MailOpen | MailAck
     | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Append | InvitePut | UserList | GetPubkey
 )  # fmt: skip
 Answer = (
-    Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | Mailed | MailKeys | PrekeysStored | PrekeysClaimed
-    | PrekeysLow | Users | Pubkey | Done | Refused | Bye
+    Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | GroupInfo | Mailed | MailKeys
+    | PrekeysStored | PrekeysClaimed | PrekeysLow | Users | Pubkey | Done | Refused | Bye
 )  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _before_login: Final[msgspec.msgpack.Decoder[BeforeLogin]] = msgspec.msgpack.Decoder(BeforeLogin)
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
+_mails: Final[msgspec.msgpack.Decoder[list[Mail]]] = msgspec.msgpack.Decoder(list[Mail])
 
 
 def encode(frame: Frame) -> bytes:
@@ -488,6 +432,17 @@ def decode_answer(data: bytes) -> Answer:
     """A frame that the relay may send."""
     frame: Answer = _decode(_answer, data)
     return frame
+
+
+def encode_items(items: list[Mail]) -> bytes:
+    """Mailbox items as they are staged for a commit whose frame they do not fit into."""
+    return _encoder.encode(items)
+
+
+def decode_items(data: bytes) -> list[Mail]:
+    """What `encode_items` gave."""
+    items: list[Mail] = _decode(_mails, data)
+    return items
 
 
 def signed_form(frame: Frame) -> bytes:

@@ -37,6 +37,7 @@ COMMIT: Final = Limit("commit", 8 * MIB, "bytes", "quota", "payload, group info 
 COMMIT_ITEMS: Final = Limit("items of a commit", 256, "items", "bad_encoding", "mailbox items of one transaction")
 STAGE: Final = Limit("staged parts", 16 * MIB, "bytes a device", "quota", "what waits for its commit")
 STAGE_LIFE: Final = Limit("staged part", 10 * MINUTE, "ms", "quota", "how long a part waits")
+PART: Final = Limit("part", 128 * KIB, "bytes", "bad_encoding", "one part of what exceeds a frame")
 LOG_PAGE: Final = Limit("page of a log", 192 * KIB, "bytes", "more follows", "one answer to present")
 STUBS: Final = Limit("hash stubs of a page", 4 * KIB, "bytes", "more follows", "a run of entries not opened")
 SEND_BUFFER: Final = Limit("send buffer", 64 * KIB, "bytes", "behind", "what a slow reader may hold back")

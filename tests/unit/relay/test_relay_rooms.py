@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from cloister.primitives.kdf import sha256
@@ -390,6 +391,64 @@ def test_staged_parts_make_a_commit_whole(world: World, ann: Client, bob: Client
     page = bob.present(ROOM, T0, after=ack.seq - 1)
     assert [entry.payload for entry in page.entries if isinstance(entry, Entry)] == [big]
     assert ann.ask(commit(ann, 1, T0, T1, payload=staged), Ack).seq == ack.seq
+
+
+def test_a_group_info_is_read_in_parts_with_the_token_of_its_epoch_alone(
+    world: World, ann: Client, bob: Client, room: bytes
+) -> None:
+    """Also when later commits have followed, and never with the token of the epoch that the commit ended."""
+    info = bytes(range(256)) * 600
+    ann.ask(commit(ann, 1, T0, T1, group_info=info), Ack)
+    ann.present(ROOM, T1)
+    ann.ask(commit(ann, 2, T1, T2, group_info=b"the next one's"), Ack)
+    ann.present(ROOM, T2)
+    ann.ask(commit(ann, 3, T2, T3), Ack)
+
+    def get(token: bytes, offset: int = 0) -> frames.GetGroupInfo:
+        return frames.GetGroupInfo(rid=bob.next(), log=ROOM, token=token, offset=offset)
+
+    first = bob.ask(get(T1), frames.GroupInfo)
+    assert (first.size, first.data) == (len(info), info[: limits.PART.value])
+    rest = bob.ask(get(T1, limits.PART.value), frames.GroupInfo)
+    assert first.data + rest.data == info
+    assert bob.ask(get(T2), frames.GroupInfo).data == b"the next one's"
+    assert bob.refused(get(T1, len(info))) == "no_session"
+    assert bob.refused(get(T0)) == bob.refused(get(T3)) == "no_session"
+    assert bob.refused(get(bytes(32))) == "not_allowed"
+
+
+def test_mailbox_items_that_exceed_the_frame_come_in_parts(world: World, ann: Client, bob: Client, room: bytes) -> None:
+    bob.ask(frames.MailOpen(rid=bob.next(), after=0), frames.Done)
+    mails = [item(world.people["bob"], eid(number), bytes([number]) * 60_000) for number in range(8)]
+    data = frames.encode_items(mails[1:])
+
+    def stage() -> None:
+        for offset in range(0, len(data), limits.PART.value):
+            part = data[offset : offset + limits.PART.value]
+            ann.ask(frames.Stage(ann.next(), sha256(data), len(data), offset, part), frames.Done)
+
+    frame = commit(ann, 1, T0, T1, items=(mails[0],), staged_items=Staged(hash=sha256(data), size=len(data)))
+    assert ann.refused(frame) == "not_ready"
+    assert bob.present(ROOM, T0).entries[-1].kind == "create"
+    stage()
+    ack = ann.ask(msgspec.structs.replace(frame, rid=ann.next()), Ack)
+    entry = bob.present(ROOM, T0, after=ack.seq - 1).entries[0]
+    assert isinstance(entry, Entry)
+    assert entry.item_hashes == sorted(sha256(mail.body) for mail in mails)
+    stage()
+    assert ann.ask(msgspec.structs.replace(frame, rid=ann.next()), Ack).seq == ack.seq
+    assert world.core._mailboxes.waiting(mails[0].device) == 8
+
+
+def test_staged_items_count_and_must_be_items(world: World, ann: Client, room: bytes) -> None:
+    mails = [item(world.people["bob"], eid(number)) for number in range(limits.COMMIT_ITEMS.value)]
+    for data, more, code in (
+        (frames.encode_items(mails), (item(world.people["bob"], eid(999)),), "quota"),
+        (b"no items", (), "bad_encoding"),
+    ):
+        ann.ask(frames.Stage(ann.next(), sha256(data), len(data), 0, data), frames.Done)
+        staged = Staged(hash=sha256(data), size=len(data))
+        assert ann.refused(commit(ann, 1, T0, T1, items=more, staged_items=staged)) == code
 
 
 def test_a_commit_is_at_most_eight_mib(world: World, ann: Client, room: bytes) -> None:

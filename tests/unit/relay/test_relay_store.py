@@ -147,7 +147,8 @@ def test_everything_is_there_after_a_restart(store: Store, reopen: Callable[[], 
         PutEpoch(epoch._replace(end=0)),
         PutEpoch(epoch),
         PutRun(run),
-        PutGroupInfo(LOG, 3, b"info"),
+        PutGroupInfo(LOG, 3, NOW, b"info"),
+        PutGroupInfo(LOG, 4, NOW, b"newer"),
         PutMail(mail),
         PutMailKey("ann", b"statement"),
         PutInvite(invite),
@@ -179,6 +180,10 @@ def test_everything_is_there_after_a_restart(store: Store, reopen: Callable[[], 
     assert store.parts("ann", H) == b"12345678"
     assert store.meta("key") == b"value"
     assert store.counts() == Counts(2, 4, 36, 1)
+    assert store.group_info(LOG, 3, 0, 99) == (4, b"info")
+    assert store.group_info(LOG, 4, 1, 3) == (5, b"ewe")
+    assert store.group_info(LOG, 4, 5, 3) == (5, b"")
+    assert (store.group_info(LOG, 5, 0, 9), store.group_info(OTHER, 3, 0, 9)) == (None, None)
 
 
 def test_mail_is_read_in_order_and_emptied_up_to_a_number(store: Store) -> None:
@@ -267,6 +272,14 @@ def test_mail_goes_after_thirty_days_and_what_was_delivered_after_one(store: Sto
     assert store.mailbox("ann") == Mailbox(2, 1, 4)
     put(store, Purge(NOW + limits.MAILBOX_LIFE.value + 1))
     assert store.mailbox("ann") == Mailbox(2, 0, 0)
+
+
+def test_a_group_info_goes_after_thirty_days(store: Store) -> None:
+    put(store, PutGroupInfo(LOG, 3, NOW, b"info"))
+    put(store, Purge(NOW + limits.MAILBOX_LIFE.value))
+    assert store.group_info(LOG, 3, 0, 9) == (4, b"info")
+    put(store, Purge(NOW + limits.MAILBOX_LIFE.value + 1))
+    assert store.group_info(LOG, 3, 0, 9) is None
 
 
 def test_invites_parts_and_answers_go_with_their_time(store: Store) -> None:

@@ -50,6 +50,7 @@ from cloister.wire.frames import (
     Enrol,
     Forget,
     Frame,
+    GetGroupInfo,
     GetMailKeys,
     GetPubkey,
     Hello,
@@ -73,7 +74,7 @@ from cloister.wire.frames import (
 
 Handler = Callable[[Peer, Any, int], None]
 
-COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Append: 5}
+COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, GetGroupInfo: 5, Append: 5}
 """What a request takes of limits.POST_RATE; one where it is not named."""
 _IN_FLIGHT: Final = limits.IN_FLIGHT.value
 _SEND_BUFFER: Final = limits.SEND_BUFFER.value
@@ -107,7 +108,7 @@ class RelayCore:
         self._door = Door(settings, keys, rng, self.directory, self._logs, self._mailboxes)
         self._staging = Staging(store, self._gathering)
         self._runs = Runs(store, self._logs, self._mailboxes, self._gathering)
-        self._rooms = Rooms(self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
+        self._rooms = Rooms(store, self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
         self._fanout = Fanout(self._logs, broadcast)
         self.admission = Admission(store, settings, authority, rng, self.directory, self._gathering)
         self._peers: dict[Connection, Peer] = {}
@@ -128,6 +129,7 @@ class RelayCore:
                 Forget: self._fanout.forget,
                 Post: self._rooms.post,
                 Commit: self._rooms.commit,
+                GetGroupInfo: self._rooms.group_info,
                 OpenRun: self._runs.open,
                 Stage: self._staging.stage,
                 Deposit: self._mailboxes.deposit,

@@ -13,6 +13,7 @@ commit against NO_TOKEN that presents nothing.
 Invariants
 - A refused request changes nothing, and spends no rate but that of requests.
 - A commit's payload, epoch change, group info and mailbox items are one transaction.
+- A group info is read with the token of the epoch that its commit began; it is kept as long as mail.
 Left out: contest (unsupported), external joins, restore.
 """
 
@@ -31,9 +32,20 @@ from cloister.relay.core.quota import Bucket, Buckets
 from cloister.relay.core.runs import Runs
 from cloister.relay.core.stage import Staging
 from cloister.relay.core.state import EpochState, LogState, Peer
-from cloister.relay.store.interface import EntryRow, PutGroupInfo
+from cloister.relay.store.interface import EntryRow, PutGroupInfo, Store
 from cloister.wire import limits
-from cloister.wire.frames import NO_TOKEN, REALM_LOG, Commit, Mail, Payload, Post, Staged
+from cloister.wire.frames import (
+    NO_TOKEN,
+    REALM_LOG,
+    Commit,
+    GetGroupInfo,
+    GroupInfo,
+    Mail,
+    Payload,
+    Post,
+    Staged,
+    decode_items,
+)
 from cloister.wire.log import attachments_hash
 
 CREATE: Final = "create"
@@ -53,9 +65,9 @@ class _Digests:
     attachments: bytes
 
     @classmethod
-    def of(cls, frame: Commit) -> _Digests:
+    def of(cls, frame: Commit, mails: Sequence[Mail]) -> _Digests:
         group_info = None if frame.group_info is None else _digest(frame.group_info)
-        items = sorted(sha256(mail.body) for mail in frame.items)
+        items = sorted(sha256(mail.body) for mail in mails)
         return cls(
             kind=CREATE if frame.expects == NO_TOKEN else COMMIT,
             token_hash=frame.expects,
@@ -81,7 +93,10 @@ def _digest(payload: Payload) -> bytes:
 class Rooms:
     """The rules of rooms; those of runs stand in `runs`."""
 
-    def __init__(self, logs: Logs, runs: Runs, mailboxes: Mailboxes, staging: Staging, gathering: Gathering) -> None:
+    def __init__(
+        self, store: Store, logs: Logs, runs: Runs, mailboxes: Mailboxes, staging: Staging, gathering: Gathering
+    ) -> None:
+        self._store = store
         self._logs = logs
         self._runs = runs
         self._mailboxes = mailboxes
@@ -126,7 +141,8 @@ class Rooms:
             raise PeerError("unsupported", "contest")
         if frame.log == REALM_LOG:
             raise PeerError("not_allowed")
-        digests = _Digests.of(frame)
+        items = self._items(peer, frame, now)
+        digests = _Digests.of(frame, items)
         creates = frame.expects == NO_TOKEN
         if creates:
             state, epoch = self._logs.state(frame.log), None
@@ -134,7 +150,7 @@ class Rooms:
             state, epoch = self._presented(peer, frame)
         if self._answered(peer, frame, digests, state, epoch):
             return
-        payload, group_info = self._judge(peer, frame, state, now)
+        payload, group_info = self._judge(peer, frame, items, state, now)
         self._take_rates(peer, state, creates, now)
         label = 0 if epoch is None else epoch.label
         row = self._logs.append(
@@ -146,10 +162,20 @@ class Rooms:
         if frame.next is not None:
             self._logs.begin_epoch(state, frame.next, label + 1, row.seq)
         if group_info is not None:
-            self._gathering.write(PutGroupInfo(frame.log, row.seq, group_info))
-        self._mailboxes.deliver(frame.items, now)
-        self._staging.used(peer, [part for part in (frame.payload, frame.group_info) if isinstance(part, Staged)])
+            self._gathering.write(PutGroupInfo(frame.log, row.seq, row.ts_ms, group_info))
+        self._mailboxes.deliver(items, now)
+        parts = (frame.payload, frame.group_info, frame.staged_items)
+        self._staging.used(peer, [part for part in parts if isinstance(part, Staged)])
         self._gathering.ack(peer, frame.rid, state, row.seq, row.ts_ms)
+
+    def _items(self, peer: Peer, frame: Commit, now: int) -> list[Mail]:
+        """The mailbox items of a commit: those in its frame, and those that went up in parts."""
+        if frame.staged_items is None:
+            return frame.items
+        items = [*frame.items, *decode_items(self._staging.resolve(peer, frame.staged_items, now))]
+        if len(items) > limits.COMMIT_ITEMS.value:
+            raise PeerError("quota", "items of a commit")
+        return items
 
     def _presented(self, peer: Peer, frame: Commit) -> tuple[LogState, EpochState]:
         access = peer.logs.get(frame.log)
@@ -194,15 +220,17 @@ class Rooms:
     def _time_of(self, state: LogState, seq: int) -> int:
         return self._row(state, seq).ts_ms
 
-    def _judge(self, peer: Peer, frame: Commit, state: LogState, now: int) -> tuple[bytes, bytes | None]:
+    def _judge(
+        self, peer: Peer, frame: Commit, items: Sequence[Mail], state: LogState, now: int
+    ) -> tuple[bytes, bytes | None]:
         """The last checks that change nothing; gives the payload and the group info as bytes."""
         creates = frame.expects == NO_TOKEN
         if frame.next is None and creates:
             raise PeerError("bad_encoding", "a room begins with an epoch")
         if frame.next is not None and (frame.next == NO_TOKEN or self._logs.epoch(state, frame.next) is not None):
             raise PeerError("conflict", "the next token is one of this log already")
-        self._check_size(frame.payload, frame.group_info, frame.items)
-        self._mailboxes.check(frame.items)
+        self._check_size(frame.payload, frame.group_info, items)
+        self._mailboxes.check(items)
         payload = self._staging.resolve(peer, frame.payload, now)
         return payload, None if frame.group_info is None else self._staging.resolve(peer, frame.group_info, now)
 
@@ -226,3 +254,15 @@ class Rooms:
         if not (mine.has(now) and state.commits.take(now)):
             raise PeerError("quota", "commits follow each other too quickly")
         mine.take(now)
+
+    # --- what stands beside a commit ------------------------------------------------------------------------
+
+    def group_info(self, peer: Peer, frame: GetGroupInfo, now: int) -> None:
+        """A part of the group info of the commit that began the token's epoch: newcomers need it to enter."""
+        epoch = self._logs.known_epoch(frame.log, sha256(frame.token))
+        if epoch is None:
+            raise PeerError("not_allowed", "the token opens nothing here")
+        found = self._store.group_info(frame.log, epoch.begin, frame.offset, limits.PART.value)
+        if found is None or not found[1]:
+            raise PeerError("no_session", "nothing more stands beside this commit")
+        peer.send(GroupInfo(rid=frame.rid, size=found[0], data=found[1]))

@@ -155,10 +155,11 @@ class PutRun(NamedTuple):
 
 
 class PutGroupInfo(NamedTuple):
-    """The newest sealed group info of a room; it replaces the older one."""
+    """The sealed group info of commit `seq` of a room."""
 
     log: bytes
     seq: int
+    ts_ms: int
     body: bytes
 
 
@@ -243,7 +244,7 @@ class DropPrekeys(NamedTuple):
 
 
 class Purge(NamedTuple):
-    """Forget what is past its time: payloads, runs, mail, invites, staged parts, enrolment answers, key packages."""
+    """Forget what is past its time: payloads, group infos, runs, mail, invites, parts, enrolments, key packages."""
 
     now: int
 
@@ -291,6 +292,10 @@ class Store(Protocol):
 
     def epoch(self, log: bytes, token_hash: bytes) -> EpochRow | None:
         """An epoch of a log."""
+        ...
+
+    def group_info(self, log: bytes, seq: int, offset: int, most: int) -> tuple[int, bytes] | None:
+        """Of the group info of commit `seq`: its size, and at most `most` of its bytes from `offset` on."""
         ...
 
     def run(self, run: bytes) -> RunRow | None:

@@ -55,7 +55,7 @@ class MemoryStore:
         self._ids: dict[tuple[bytes, bytes], int] = {}
         self._epochs: dict[tuple[bytes, bytes], EpochRow] = {}
         self._runs: dict[bytes, RunRow] = {}
-        self._group_infos: dict[bytes, tuple[int, bytes]] = {}
+        self._group_infos: dict[tuple[bytes, int], PutGroupInfo] = {}
         self._last_mail: dict[str, int] = {}
         self._mail: dict[str, list[MailRow]] = {}
         self._mail_keys: dict[str, bytes] = {}
@@ -118,8 +118,8 @@ class MemoryStore:
         self._runs[write.row.run] = write.row
 
     def put_group_info(self, write: PutGroupInfo) -> None:
-        """Keep the newest group info."""
-        self._group_infos[write.log] = write.seq, write.body
+        """Keep a commit's group info."""
+        self._group_infos[write.log, write.seq] = write
 
     def put_mail(self, write: PutMail) -> None:
         """Append to a mailbox."""
@@ -186,6 +186,7 @@ class MemoryStore:
             self._forget_run(run)
         for device, rows in self._mail.items():
             self._mail[device] = [row for row in rows if not times.mail_over(row)]
+        self._group_infos = {key: row for key, row in self._group_infos.items() if row.ts_ms >= times.mail}
         self._invites = {key: row for key, row in self._invites.items() if row.expires >= write.now}
         self._staged = {key: row for key, row in self._staged.items() if row[1] >= write.now}
         self._enrolments = {key: row for key, row in self._enrolments.items() if row[1] >= times.enrolments}
@@ -221,6 +222,11 @@ class MemoryStore:
     def epoch(self, log: bytes, token_hash: bytes) -> EpochRow | None:
         """See `Store`."""
         return self._epochs.get((log, token_hash))
+
+    def group_info(self, log: bytes, seq: int, offset: int, most: int) -> tuple[int, bytes] | None:
+        """See `Store`."""
+        row = self._group_infos.get((log, seq))
+        return None if row is None else (len(row.body), row.body[offset : offset + most])
 
     def run(self, run: bytes) -> RunRow | None:
         """See `Store`."""

@@ -2,8 +2,9 @@
 
 Source: docs/spec/relay.md ("Retention"). Payloads of messages live 30 days, those of commits and of handshakes
 180; hashes stay, so that no chain ever breaks. The realm log stays whole. A run's log goes as a whole, as late
-as the commits do: the relay cannot know which run was committed. Delivered mail leaves a row without body for
-a day, so that a sender who lost the answer can repeat the request.
+as the commits do: the relay cannot know which run was committed. Mail lives 30 days, and so does a commit's group
+info, which the invitations of its epoch need. Delivered mail leaves a row without body for a day, so that a sender
+who lost the answer can repeat the request.
 """
 
 from __future__ import annotations

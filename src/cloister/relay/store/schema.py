@@ -27,7 +27,8 @@ _VERSION_1: Final = (
         run BLOB PRIMARY KEY, room BLOB, epoch BLOB, deadline INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX runs_room ON runs (room) WHERE room IS NOT NULL",
     "CREATE INDEX runs_deadline ON runs (deadline)",
-    "CREATE TABLE group_infos (log BLOB PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL)",
+    """CREATE TABLE group_infos (
+        log BLOB NOT NULL, seq INTEGER NOT NULL, ts_ms INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (log, seq))""",
     "CREATE TABLE mailboxes (device TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE mail (
         device TEXT NOT NULL, number INTEGER NOT NULL, item_id BLOB NOT NULL, body BLOB, body_hash BLOB NOT NULL,

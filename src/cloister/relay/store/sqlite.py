@@ -230,6 +230,7 @@ class SqliteStore:
         execute(
             "DELETE FROM mail WHERE ts_ms < CASE WHEN body IS NULL THEN ? ELSE ? END", (times.delivered, times.mail)
         )
+        execute("DELETE FROM group_infos WHERE ts_ms < ?", (times.mail,))
         execute("DELETE FROM invites WHERE expires < ?", (now,))
         execute("DELETE FROM parts WHERE expires < ?", (now,))
         execute("DELETE FROM enrolments WHERE ts_ms < ?", (times.enrolments,))
@@ -346,6 +347,14 @@ class SqliteStore:
         row = self._one("SELECT * FROM epochs WHERE log = ? AND token_hash = ?", (log, token_hash))
         return None if row is None else EpochRow(*row)
 
+    def group_info(self, log: bytes, seq: int, offset: int, most: int) -> tuple[int, bytes] | None:
+        """See `Store`."""
+        row: tuple[int, bytes] | None = self._one(
+            "SELECT length(body), substr(body, ?, ?) FROM group_infos WHERE log = ? AND seq = ?",
+            (offset + 1, most, log, seq),
+        )
+        return row
+
     def run(self, run: bytes) -> RunRow | None:
         """See `Store`."""
         row = self._one("SELECT * FROM runs WHERE run = ?", (run,))
@@ -454,7 +463,7 @@ def _parts(rows: list[EntryRow]) -> Iterator[tuple[list[EntryRow], int]]:
 
 _FIELDS: Final[dict[type[Any], str]] = {
     PutMeta: "INSERT OR REPLACE INTO meta VALUES (?,?)",
-    PutGroupInfo: "INSERT OR REPLACE INTO group_infos VALUES (?,?,?)",
+    PutGroupInfo: "INSERT INTO group_infos VALUES (?,?,?,?)",
     AckMail: "UPDATE mail SET body = NULL, ts_ms = ?3 WHERE device = ?1 AND number <= ?2 AND body IS NOT NULL",
     PutMailKey: "INSERT OR REPLACE INTO mail_keys VALUES (?,?)",
     PutEnrolment: "INSERT OR REPLACE INTO enrolments VALUES (?,?,?,?)",
