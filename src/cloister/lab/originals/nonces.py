@@ -11,17 +11,25 @@ fix answers against the original, where it succeeds, and against the suite, wher
 - NoConfirm (F1.6)     the key counts at once: members with different keys do not notice.
 - NoWrap (F1.7)        variant fs=0, the document's own: an RSA key stolen later opens every run.
 - KeyAtRest (F1.8)     the agreed key lies in the store (`shared_key.json`): a thief reads what was said before.
-- Document             all of them, the protocol as published.
+- RollsBack (Restore)  a copy that is put back writes on with its old keys and numbers: a two-time pad.
+- Document             all steps, the protocol as published.
+
+A subject of an attack is the suite object (`Nonces`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
+from cloister.lab.originals import taken_back
 from cloister.primitives.dh import DhKey
 from cloister.primitives.kdf import sha256
 from cloister.primitives.rsa import RsaDecryptKey
 from cloister.protocols.context import Party
+from cloister.protocols.interface import READ_ONLY_ITEM, Me, Session
+from cloister.protocols.nonces import Nonces
 from cloister.protocols.nonces_steps import NONCE, Steps
 from cloister.protocols.record import Schedule
 
@@ -119,3 +127,36 @@ class Document(InClear, PlusOne, FewAnswers, BareHash, NoCommitment, NoConfirm, 
     """Document 000 as it stands."""
 
     variant = "document 000"
+
+
+class RollsBack(Nonces):
+    """Without the rule of restores: a copy that is put back writes on where it was."""
+
+    def restore(self, me: Me, items: Mapping[bytes, bytes]) -> Session:
+        """The session, whatever mark it bears."""
+        return super().restore(me, {key: value for key, value in items.items() if key != READ_ONLY_ITEM})
+
+
+FIXES: Final[Mapping[str, type]] = {
+    "F1.1": InClear,
+    "F1.2": PlusOne,
+    "F1.3": FewAnswers,
+    "F1.4": BareHash,
+    "F1.5": NoCommitment,
+    "F1.6": NoConfirm,
+    "F1.7": NoWrap,
+    "F1.8": KeyAtRest,
+    "Restore": RollsBack,
+}
+_STEPS: Final = {fix: override for fix, override in FIXES.items() if issubclass(override, Steps)}
+
+
+def product() -> Nonces:
+    """The suite as people use it."""
+    return Nonces()
+
+
+def original(put_back: frozenset[str] = frozenset()) -> Nonces:
+    """Document 000, but for the fixes that are put back."""
+    suite = Nonces if "Restore" in put_back else RollsBack
+    return suite(taken_back(Steps, _STEPS, put_back - {"Restore"}, variant=Document.variant))

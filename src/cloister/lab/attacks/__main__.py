@@ -1,0 +1,43 @@
+"""Runs the attacks and prints what happened: `make attacks`, or `python -m cloister.lab.attacks`.
+
+Each attack is tried three times: on the document's original, on the suite, and on the original with the one fix put
+back. The exit status is 1 unless every attack succeeds on the first and fails on the other two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloister.lab.attacks import Row, attacks, judge
+
+
+def _line(row: Row) -> str:
+    by = row.by or ("nothing to learn" if row.holds else "")
+    return f"{row.fix:8} {row.attack:44} original {row.original:9} suite {row.fixed:9} fix alone {row.alone:9} {by}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run them; the exit status."""
+    parser = argparse.ArgumentParser(prog="make attacks", description="fix x attack, tried for real")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="only the attacks on these suites")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write a row for each attack")
+    options = parser.parse_args(arguments)
+    rows = []
+    for attack in attacks(options.suites):
+        rows.append(judge(attack))
+        sys.stdout.write(f"{_line(rows[-1])}\n")
+        sys.stdout.flush()
+    wrong = [row for row in rows if not row.holds]
+    sys.stdout.write(f"{len(rows)} attacks, {len(wrong)} not as they must be\n")
+    if options.json is not None:
+        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
