@@ -13,29 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives.kdf import sha256
-from cloister.primitives.rsa import RsaVerifyKey
+from cloister.primitives.rsa import RsaSigningKey, RsaVerifyKey
 from cloister.protocols import policy as policies
 from cloister.protocols import record as records
-from cloister.protocols.agreement import RUN, Run, Turn
+from cloister.protocols.agreement import RUN, Run
 from cloister.protocols.checks import check
 from cloister.protocols.forms import HASH, ID, head_items, read_head, texts
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     DeviceId,
     Envelope,
+    Me,
     RoomPolicy,
     Roster,
     SignedHead,
 )
 from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.ratchet import RecvChain, SendChain
-from cloister.protocols.record import Scope
+from cloister.protocols.record import Cipher, Scope
 from cloister.protocols.run import DAY, Order
 
 READ_ON: Final = DAY
@@ -239,7 +240,49 @@ def open_runs(draft: Draft) -> list[Run]:
 # --- records -----------------------------------------------------------------------------------------------
 
 
-def scope_of(turn: Turn, epoch: Epoch) -> Scope:
+class Protected(Protocol):
+    """What records need to know of a suite."""
+
+    @property
+    def suite(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def cipher(self) -> Cipher:
+        """How its records are protected."""
+        ...
+
+
+class Sitting(Protocol):
+    """What records need of one call to a session, with rounds or without."""
+
+    @property
+    def me(self) -> Me:
+        """This device."""
+        ...
+
+    @property
+    def agreement(self) -> Protected:
+        """The suite."""
+        ...
+
+    @property
+    def room(self) -> bytes:
+        """The room's id."""
+        ...
+
+    @property
+    def draft(self) -> Draft:
+        """The items as this call changes them."""
+        ...
+
+    def signing_key(self) -> RsaSigningKey:
+        """The RSA key that signs; NotReady for a profile without."""
+        ...
+
+
+def scope_of(turn: Sitting, epoch: Epoch) -> Scope:
     """What the epoch's records are bound to."""
     return Scope(
         suite=turn.agreement.suite,
@@ -251,12 +294,12 @@ def scope_of(turn: Turn, epoch: Epoch) -> Scope:
     )
 
 
-def record_of(turn: Turn, device: DeviceId, log_size: int) -> DeviceRecord:
+def record_of(turn: Sitting, device: DeviceId, log_size: int) -> DeviceRecord:
     """The device as the epoch judged it."""
     return turn.me.directory().device(device, log_size)
 
 
-def verify_key(turn: Turn, device: DeviceId, log_size: int) -> RsaVerifyKey:
+def verify_key(turn: Sitting, device: DeviceId, log_size: int) -> RsaVerifyKey:
     """The certified key that checks a member's signatures; PeerError("not_ready") for one without."""
     key = record_of(turn, device, log_size).rsa_verify
     if key is None:
@@ -274,7 +317,7 @@ def _kept_key(th: bytes, index: int, seq: int) -> bytes:
 
 
 def seal_entry(
-    turn: Turn, epoch: Epoch, content: bytes, *, kind: str, entry_id: bytes, head: SignedHead | None
+    turn: Sitting, epoch: Epoch, content: bytes, *, kind: str, entry_id: bytes, head: SignedHead | None
 ) -> bytes:
     """A sealed entry of the room's log; the draft holds the chain after it."""
     chain = turn.draft.get(SEND, epoch.th)
@@ -326,7 +369,7 @@ def check_own_number(seq: int, chain: SendChain | None) -> None:
         raise PeerError("conflict", "a copy of this device writes here", check="REC-09")
 
 
-def open_entry(turn: Turn, envelope: Envelope) -> Opened | None:
+def open_entry(turn: Sitting, envelope: Envelope) -> Opened | None:
     """The record in an entry of the room's log, its sender's chain moved; None for one's own."""
     found = [epoch for _, epoch in turn.draft.all(EPOCH) if epoch.token_hash == envelope.token_hash]
     epoch = found[0] if found else None

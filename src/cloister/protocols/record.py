@@ -38,7 +38,7 @@ ACCESS_LABEL: Final = "cloister relay access"
 
 
 class Cipher(Protocol):
-    """How a suite protects a message's bytes under one message key."""
+    """How a suite protects a message: its bytes under one message key, what is signed, where keys come from."""
 
     def seal(self, key: MessageKey, seq: int, plaintext: bytes, ad: bytes) -> tuple[bytes, bytes]:
         """Ciphertext and tag."""
@@ -48,8 +48,39 @@ class Cipher(Protocol):
         """The plaintext, or PeerError("bad_tag")."""
         ...
 
+    def signed(self, header: Header, ciphertext: bytes, tag: bytes) -> tuple[object, ...]:
+        """What the sender signs."""
+        ...
 
-class Gcm:
+    def step(self, chain: SendChain) -> tuple[MessageKey, SendChain]:
+        """The next message's keys, and the own chain after it."""
+        ...
+
+    def advance(self, chain: RecvChain, seq: int, kept: bytes | None) -> Advance:
+        """What message `seq` needs and does to its sender's chain; PeerError replay or gap."""
+        ...
+
+
+class Chained:
+    """What all suites share of a record's protection: what is signed, and the chains that give the keys.
+
+    One method a rule, so that a lab's original can take back one.
+    """
+
+    def signed(self, header: Header, ciphertext: bytes, tag: bytes) -> tuple[object, ...]:
+        """What the sender signs: header, ciphertext and tag (fix F3.6)."""
+        return header.items(), ciphertext, tag
+
+    def step(self, chain: SendChain) -> tuple[MessageKey, SendChain]:
+        """The next message's keys, and the own chain after it."""
+        return chain.step()
+
+    def advance(self, chain: RecvChain, seq: int, kept: bytes | None) -> Advance:
+        """What message `seq` needs and does to its sender's chain; PeerError replay or gap."""
+        return advance(chain, seq, kept)
+
+
+class Gcm(Chained):
     """AES-256-GCM; the nonce is the message's number as 12 bytes, the tag has 16."""
 
     def seal(self, key: MessageKey, seq: int, plaintext: bytes, ad: bytes) -> tuple[bytes, bytes]:
@@ -64,7 +95,7 @@ class Gcm:
         return Aead.aes_gcm(key.cipher).open(seq.to_bytes(NONCE_SIZE, "big"), ciphertext + tag, ad)
 
 
-class CtrHmac:
+class CtrHmac(Chained):
     """AES-256-CTR, then HMAC-SHA-256 over header and ciphertext (encrypt-then-MAC).
 
     The first counter block is the message's number as 8 bytes and 8 zero bytes; the tag has all its 32 bytes.
@@ -193,10 +224,6 @@ class Sealed:
     tag: bytes
     signature: bytes
 
-    def signed(self) -> tuple[object, ...]:
-        """What the sender signs: header, ciphertext and tag (fix F3.6)."""
-        return self.header.items(), self.ciphertext, self.tag
-
 
 def _envelope(scope: Scope, entry_id: EntryId) -> Aead:
     return Aead.aes_gcm(export(scope.suite, scope.exporter, "envelope", entry_id, 32))
@@ -216,12 +243,12 @@ def seal(
     """The sealed entry, and the chain that must be stored before it is sent. UsageError when it is too long."""
     if len(content) > CONTENT_MOST:
         raise UsageError("usage", f"a message has at most {CONTENT_MOST} bytes")
-    keys, following = chain.step()
+    keys, following = scope.cipher.step(chain)
     header = Header(th=scope.th, sender=sender, seq=chain.seq, kind=kind, entry_id=entry_id, head=head)
     ciphertext, tag = scope.cipher.seal(keys, chain.seq, content, enc(header.items()))
-    signature = sign(key, f"{scope.suite} record", header.items(), ciphertext, tag)
+    signature = sign(key, f"{scope.suite} record", *scope.cipher.signed(header, ciphertext, tag))
     record = enc(header.items(), ciphertext, tag, signature)
-    return _envelope(scope, entry_id).seal(ZERO_NONCE, record, enc(scope.room, kind)), following
+    return seal_envelope(scope, record, kind, entry_id), following
 
 
 def unwrap(scope: Scope, payload: bytes, *, kind: str, entry_id: EntryId) -> Sealed:
@@ -254,8 +281,13 @@ def _header(fields: Fields) -> Header:
     return header
 
 
+def seal_envelope(scope: Scope, inner: bytes, kind: str, entry_id: EntryId) -> bytes:
+    """What a member says to the epoch's members, so that the log shows no sender."""
+    return _envelope(scope, entry_id).seal(ZERO_NONCE, inner, enc(scope.room, kind))
+
+
 def open_envelope(scope: Scope, payload: bytes, kind: str, entry_id: EntryId) -> bytes:
-    """The record's bytes; PeerError("bad_tag") unless a member of the epoch sealed them for this entry."""
+    """What `seal_envelope` was given; PeerError("bad_tag") unless a member of the epoch sealed them for this entry."""
     return _envelope(scope, entry_id).open(ZERO_NONCE, payload, enc(scope.room, kind))
 
 
@@ -283,8 +315,9 @@ def check_routed(header: Header, kind: str, entry_id: EntryId) -> None:
 @check("REC-05")
 def check_signature(scope: Scope, sealed: Sealed, key: Verifier) -> None:
     """PeerError("bad_sig") unless the named sender signed header, ciphertext and tag."""
+    signed = scope.cipher.signed(sealed.header, sealed.ciphertext, sealed.tag)
     with named("REC-05"):
-        verify(key, sealed.signature, f"{scope.suite} record", *sealed.signed())
+        verify(key, sealed.signature, f"{scope.suite} record", *signed)
 
 
 def open_sealed(
@@ -292,7 +325,7 @@ def open_sealed(
 ) -> tuple[bytes, Advance]:
     """The content, and what it does to the sender's chain. PeerError replay, gap, bad_tag or bad_sig."""
     header = sealed.header
-    moved = advance(chain, header.seq, kept(header.seq))
+    moved = scope.cipher.advance(chain, header.seq, kept(header.seq))
     content = scope.cipher.open(moved.keys, header.seq, sealed.ciphertext, sealed.tag, enc(header.items()))
     check_signature(scope, sealed, key)
     return content, moved
