@@ -16,6 +16,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cloister.codec.cbor import Fields, enc
@@ -33,6 +34,7 @@ from cloister.protocols.epochs import (
     SEND,
     SKIP,
     Epoch,
+    Sitting,
     chain_key,
     room_of,
     runs_of,
@@ -188,12 +190,7 @@ def begin_epoch(turn: Turn, run: Run, agreed: Schedule, envelope: Envelope) -> E
     )
     newcomer = draft.get(EPOCH, context.prev_th) is None
     end_epochs(turn, state.current)
-    for index, (device, key) in enumerate(zip(epoch.roster, agreed.chains, strict=True)):
-        if device == turn.me.device:
-            draft.put(SEND, epoch.th, SendChain(0, key))
-        else:
-            draft.put(RECV, chain_key(epoch.th, index), RecvChain(0, key))
-    draft.put(EPOCH, epoch.th, epoch)
+    lay_out(turn, epoch, agreed.chains)
     parked = sorted((set(state.parked) | set(run.proposal.change.parked)) - set(epoch.roster))
     joined_at = run.proposal.head if newcomer else state.joined_at
     draft.put(
@@ -209,7 +206,17 @@ def begin_epoch(turn: Turn, run: Run, agreed: Schedule, envelope: Envelope) -> E
     return epoch
 
 
-def end_epochs(turn: Turn, current_th: bytes) -> None:
+def lay_out(turn: Sitting, epoch: Epoch, chains: Sequence[bytes]) -> None:
+    """Store an epoch with the chains of its members, in roster order."""
+    for index, (device, key) in enumerate(zip(epoch.roster, chains, strict=True)):
+        if device == turn.me.device:
+            turn.draft.put(SEND, epoch.th, SendChain(0, key))
+        else:
+            turn.draft.put(RECV, chain_key(epoch.th, index), RecvChain(0, key))
+    turn.draft.put(EPOCH, epoch.th, epoch)
+
+
+def end_epochs(turn: Sitting, current_th: bytes) -> None:
     """The standing epoch seals no more; the one before it is forgotten."""
     for th, epoch in list(turn.draft.all(EPOCH)):
         if th == current_th:

@@ -277,6 +277,11 @@ class Sitting(Protocol):
         """The items as this call changes them."""
         ...
 
+    @property
+    def now(self) -> int:
+        """The time (ms)."""
+        ...
+
     def signing_key(self) -> RsaSigningKey:
         """The RSA key that signs; NotReady for a profile without."""
         ...

@@ -118,7 +118,7 @@ HELD: Shelf[Held] = Shelf(b"held", Held.encode, Held.decode)
 # --- orders of removal -------------------------------------------------------------------------------------
 
 
-def counts(turn: Turn, device: DeviceId, log_size: int) -> bool:
+def counts(turn: epochs.Sitting, device: DeviceId, log_size: int) -> bool:
     """Whether the realm still counts the device at this log size (an expired one does)."""
     try:
         record_of(turn, device, log_size)
