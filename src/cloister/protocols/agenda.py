@@ -16,7 +16,7 @@ from typing import Final
 
 from cloister.errors import CloisterError, PeerError, UsageError
 from cloister.protocols.agreement import AGREED, RUN, Phase, Run, Turn
-from cloister.protocols.commits import drop_epoch, end_run, post_commit
+from cloister.protocols.commits import WAIT_MOST, WAITING, Waiting, drop_epoch, end_run, post_commit
 from cloister.protocols.epochs import (
     EPOCH,
     ORDER,
@@ -63,6 +63,9 @@ def agenda(turn: Turn) -> Agenda:
     for th, epoch in turn.draft.all(EPOCH):
         if epoch.ended_at:
             found.append((epoch.ended_at + READ_ON, _forget_epoch(th)))
+    for run_id, waiting in turn.draft.all(WAITING):
+        if not waiting.told:
+            found.append((waiting.since + WAIT_MOST, _tell_of(run_id, waiting)))
     if turn.draft.get(READ_ONLY) is None and not room_of(turn.draft).out:
         found += _of_orders(turn) + _of_rekey(turn) + _of_parked(turn)
     return sorted(found, key=lambda item: item[0])
@@ -93,6 +96,16 @@ def _purge(turn: Turn) -> None:
 
 def _forget_epoch(th: bytes) -> Action:
     return lambda turn: drop_epoch(turn.draft, th)
+
+
+def _tell_of(run_id: bytes, waiting: Waiting) -> Action:
+    """A commit still waits for its run's log: say so once; nothing can be sent until it comes."""
+
+    def tell(turn: Turn) -> None:
+        turn.draft.put(WAITING, run_id, replace(waiting, told=True))
+        turn.draft.emit(Fault(code="locked_out", detail="the log of the run that was committed does not come"))
+
+    return tell
 
 
 # --- runs --------------------------------------------------------------------------------------------------

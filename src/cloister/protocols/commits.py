@@ -11,6 +11,8 @@ Invariants
 - A commit counts only against the epoch it names, for a run whose confirms all stand in its log up to the run head,
   and with SHA-256(token of the epoch it makes) as its next_token_hash.
 - The first commit that returns in the log ends the epoch; every other run of that epoch is then over.
+- A commit waits for its run's log as long as the run is followed, and is told of after WAIT_MOST; without its run it
+  shuts this device out.
 - An epoch that has ended seals nothing more; it reads what is still under way for READ_ON, or until the next one ends.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
@@ -40,11 +43,59 @@ from cloister.protocols.epochs import (
     runs_of,
 )
 from cloister.protocols.forms import HASH, ID
-from cloister.protocols.interface import NO_EPOCH, Commit, Envelope, SignedHead, Unfollow
-from cloister.protocols.items import Draft
+from cloister.protocols.interface import (
+    NO_EPOCH,
+    Channel,
+    ChannelKind,
+    Commit,
+    EntryKind,
+    Envelope,
+    SignedHead,
+    Unfollow,
+)
+from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.ratchet import RecvChain, SendChain
 from cloister.protocols.record import Schedule
-from cloister.protocols.run import NO_TH
+from cloister.protocols.run import MINUTE, NO_TH
+
+WAIT_MOST: Final = 2 * MINUTE
+"""How long (ms) a commit waits for its run's log before the person is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A commit that the room's log showed before its run's log was read so far: since when (ms), and whether told."""
+
+    envelope: Envelope
+    since: int
+    told: bool = False
+
+    def encode(self) -> bytes:
+        """The stored form."""
+        envelope = self.envelope
+        place = [envelope.seq, envelope.token_hash, envelope.next_token_hash]
+        return enc(envelope.payload, place, self.since, int(self.told))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Waiting:
+        """What `encode` gave."""
+        fields = Fields.decode(data, "waiting commit")
+        payload, place = fields.octets("payload"), fields.fields("place")
+        envelope = Envelope(
+            channel=Channel(ChannelKind.ROOM, b""),
+            kind=EntryKind.COMMIT,
+            payload=payload,
+            seq=place.uint("seq"),
+            token_hash=place.octets("token hash", HASH),
+            next_token_hash=place.octets_or_none("next token hash", HASH),
+        )
+        waiting = cls(envelope, fields.uint("since"), bool(fields.uint("told", 1)))
+        fields.end()
+        return waiting
+
+
+WAITING: Shelf[Waiting] = Shelf(b"waiting", Waiting.encode, Waiting.decode)
+"""Run id -> the commit that waits for the run's log."""
 
 
 def token_of(turn: Turn, agreed: Schedule) -> bytes:

@@ -7,7 +7,7 @@ READ_ONLY fewer than two members or restored from a backup, REMOVED out of the r
 
 Invariants
 - Each call works on a draft; a refusal forgets it, so the state is as it was. A fatal fault ends its run, nothing else.
-- A commit that the room's log shows before the run's log has been read that far waits for it.
+- A commit that the room's log shows before the run's log has been read that far waits for it; `finish` looks after it.
 - One's own records and messages come back in the logs; they give no effect but their place.
 """
 
@@ -22,7 +22,7 @@ from cloister.protocols import epochs
 from cloister.protocols import record as records
 from cloister.protocols.agenda import agenda, put_off, run_due
 from cloister.protocols.agreement import AGREED, RUN, Agreement, Phase, RunBroken, Turn, fault_of
-from cloister.protocols.commits import end_run
+from cloister.protocols.commits import WAITING, end_run
 from cloister.protocols.context import Party
 from cloister.protocols.epochs import (
     EPOCH,
@@ -67,7 +67,7 @@ from cloister.protocols.membership import (
     ask,
     lapsed_members,
 )
-from cloister.protocols.taking import NEWLY_RESTORED, WAITING, take
+from cloister.protocols.taking import NEWLY_RESTORED, judge_waiting, take
 from cloister.protocols.view import progress, view_of
 
 _SHELVES: Final[dict[bytes, Shelf[Any]]] = {
@@ -140,6 +140,7 @@ class RoundsSession:
 
     def finish(self, turn: Turn) -> Effects:
         """Make the draft the state; its effects, and the next time to wake where it changed."""
+        judge_waiting(turn)
         due = agenda(turn)
         if due and due[0][0] != self._alarm:
             self._alarm = due[0][0]

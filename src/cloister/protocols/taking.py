@@ -14,16 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.protocols import commits, epochs
 from cloister.protocols import run as runs
 from cloister.protocols.agenda import commit, commit_turn
 from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunEntry, Turn, fault_of
-from cloister.protocols.commits import CommitEntry, end_run
+from cloister.protocols.commits import WAITING, CommitEntry, Waiting, end_run
 from cloister.protocols.entering import receive_here, receive_parked, receive_proposal
 from cloister.protocols.epochs import HEAD, ORDER, READ_ONLY, ROOM, Epoch, current, ordered_out, room_of, runs_of
-from cloister.protocols.forms import HASH
 from cloister.protocols.interface import (
     Channel,
     ChannelKind,
@@ -35,29 +33,8 @@ from cloister.protocols.interface import (
     Fault,
     SignedHead,
 )
-from cloister.protocols.items import Shelf
 from cloister.protocols.membership import HELD, HERE, give_order, own_order_logged, take_order
 from cloister.protocols.view import progress, view_of
-
-
-def _encode_commit(envelope: Envelope) -> bytes:
-    return enc(envelope.payload, envelope.seq, envelope.token_hash, envelope.next_token_hash)
-
-
-def _decode_commit(data: bytes) -> Envelope:
-    fields = Fields.decode(data, "waiting commit")
-    return Envelope(
-        channel=Channel(ChannelKind.ROOM, b""),
-        kind=EntryKind.COMMIT,
-        payload=fields.octets("payload"),
-        seq=fields.uint("seq"),
-        token_hash=fields.octets("token hash", HASH),
-        next_token_hash=fields.octets_or_none("next token hash", HASH),
-    )
-
-
-WAITING: Shelf[Envelope] = Shelf(b"waiting", _encode_commit, _decode_commit)
-"""Run id -> the commit that the room's log showed before the run's log was read so far."""
 
 NEWLY_RESTORED: Final = b""
 """Value of READ_ONLY_ITEM as the driver puts it: runs of the backup are not taken up, their secrets may be out."""
@@ -107,7 +84,7 @@ def _agreed(turn: Turn, run: Run) -> None:
     waiting = turn.draft.get(WAITING, run.id)
     if waiting is not None:
         turn.draft.drop(WAITING, run.id)
-        _begin(turn, run, CommitEntry.decode(waiting.payload), waiting)
+        _begin(turn, run, CommitEntry.decode(waiting.envelope.payload), waiting.envelope)
         return
     agreed = turn.draft.get(AGREED, run.id)
     if commit_turn(turn, run) == turn.now:
@@ -168,7 +145,7 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
             raise PeerError("stale_epoch")
         _shut_out(turn, epoch)
     elif run.phase is not Phase.EXPECT_COMMIT:
-        turn.draft.put(WAITING, run.id, envelope)
+        turn.draft.put(WAITING, run.id, Waiting(envelope, turn.now))
     else:
         _begin(turn, run, entry, envelope)
 
@@ -182,10 +159,24 @@ def _shut_out(turn: Turn, epoch: Epoch) -> None:
     for run in runs_of(turn.draft):
         end_run(turn, run)
     turn.draft.drop_all(ORDER)
+    turn.draft.drop_all(WAITING)
     if not removed:
         turn.draft.emit(Fault(code="locked_out"))
     progress(turn)
     _take_held(turn)
+
+
+def judge_waiting(turn: Turn) -> None:
+    """A commit whose run is over will never be followed: it has shut this device out."""
+    for run_id, waiting in list(turn.draft.all(WAITING)):
+        if turn.draft.get(RUN, run_id) is not None:
+            continue
+        epoch = current(turn.draft)
+        if epoch is not None and epoch.token_hash == waiting.envelope.token_hash and not room_of(turn.draft).out:
+            _shut_out(turn, epoch)
+            return
+        turn.draft.drop(WAITING, run_id)
+        turn.draft.emit(Fault(code="locked_out"))
 
 
 def _begin(turn: Turn, run: Run, entry: CommitEntry, envelope: Envelope) -> None:
