@@ -59,7 +59,7 @@ def test_n3_a_sample_of_flipped_bits(kind: str) -> None:
     for sender in (0, 2):
         bits = random.Random(kind).sample(range(_bits(case, sender, kind)), 150)
         found = _flip_all(case, sender, kind, bits)
-        assert found["bad_sig"] > 100, "the check that refuses is the signature's (NON-02)"
+        assert found["bad_sig"] > 100, "the check that refuses is the signature's (CON-02)"
 
 
 @pytest.mark.slow
@@ -116,4 +116,4 @@ def test_a_control_the_unaltered_messages_are_taken() -> None:
         again = case.sealed(case.plain(2, kind), case.messages[2, kind])
         assert not [effect for effect in session.receive(again, NOW, seeded(1)) if isinstance(effect, Fault)]
         assert dump(session) != before
-        assert steps.decode(case.plain(2, kind)).sender == 2
+        assert steps.FORM.decode(case.plain(2, kind)).sender == 2

@@ -12,10 +12,11 @@ import pytest
 from cloister.primitives.dh import DhKey
 from cloister.protocols import nonces_steps as steps
 from cloister.protocols.agreement import Phase
+from cloister.protocols.contribution_steps import Confirm, Hello, Message, Shares
+from cloister.protocols.contributions import TRANSITIONS
 from cloister.protocols.interface import EntryKind, Envelope, EpochChanged, Fault, State
 from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_run import TRANSITIONS
-from cloister.protocols.nonces_steps import Confirm, Hello, Message, Shares, Steps
+from cloister.protocols.nonces_steps import Steps
 from support.insider import KINDS, bench
 from support.suite_net import NOW, Node, agreed, assembly, keys_of, refusal, seeded
 
@@ -25,35 +26,35 @@ SMALL_ORDER = bytes(32)
 # --- M1 ---
 
 
-def test_a_sender_without_a_place_in_the_roster_is_refused() -> None:  # NON-01
+def test_a_sender_without_a_place_in_the_roster_is_refused() -> None:  # CON-01
     case = bench()
     stranger = case.unsigned(2, "hello", lambda m: replace(m, sender=3))
-    refusal(case.session("hello"), stranger, code="unknown_sender", check="NON-01")
+    refusal(case.session("hello"), stranger, code="unknown_sender", check="CON-01")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_message_signed_by_another_member_is_refused(kind: str) -> None:  # NON-02
+def test_a_message_signed_by_another_member_is_refused(kind: str) -> None:  # CON-02
     case = bench()
     posed = case.forged(2, kind, lambda m: m, by=0)
-    refusal(case.session(kind), posed, code="bad_sig", check="NON-02")
+    refusal(case.session(kind), posed, code="bad_sig", check="CON-02")
 
 
-def test_an_altered_commitment_with_the_old_signature_is_refused() -> None:  # NON-02
+def test_an_altered_commitment_with_the_old_signature_is_refused() -> None:  # CON-02
     case = bench()
     altered = case.unsigned(2, "hello", lambda m: replace(m, commitment=bytes(32)))
-    refusal(case.session("hello"), altered, code="bad_sig", check="NON-02")
+    refusal(case.session("hello"), altered, code="bad_sig", check="CON-02")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_other_message_of_one_kind_is_a_conflict_with_evidence(kind: str) -> None:  # NON-03
+def test_a_second_other_message_of_one_kind_is_a_conflict_with_evidence(kind: str) -> None:  # CON-03
     case = bench()
     session = case.session(kind)
     session.receive(case.messages[2, kind], NOW, seeded(1))
     second = case.forged(2, kind, _changed)
-    fault = refusal(session, second, code="conflict", check="NON-03")
+    fault = refusal(session, second, code="conflict", check="CON-03")
     assert fault.peer == case.nodes[2].name
     assert not fault.fatal, "the first counts, the run goes on"
-    assert steps.decode(fault.evidence) != case.message(2, kind)
+    assert steps.FORM.decode(fault.evidence) != case.message(2, kind)
 
 
 def _changed(message: Message) -> Message:
@@ -75,30 +76,30 @@ def test_the_same_message_twice_is_nothing() -> None:
         assert not [effect for effect in session.receive(again, NOW, seeded(1)) if isinstance(effect, Fault)]
 
 
-def test_a_copied_commitment_is_refused_and_ends_the_run() -> None:  # NON-04
+def test_a_copied_commitment_is_refused_and_ends_the_run() -> None:  # CON-04
     case = bench()
     session = case.session("hello")
     session.receive(case.messages[0, "hello"], NOW, seeded(1))
     original = case.message(0, "hello")
     assert isinstance(original, Hello)
     copied = case.forged(2, "hello", lambda m: replace(m, commitment=original.commitment))
-    fault = refusal(session, copied, code="commit_copied", check="NON-04")
+    fault = refusal(session, copied, code="commit_copied", check="CON-04")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
 
-def test_a_copy_of_the_own_commitment_is_refused() -> None:  # NON-04
+def test_a_copy_of_the_own_commitment_is_refused() -> None:  # CON-04
     case = bench()
     own = case.message(case.victim, "hello")
     assert isinstance(own, Hello)
     copied = case.forged(2, "hello", lambda m: replace(m, commitment=own.commitment))
-    assert refusal(case.session("hello"), copied, code="commit_copied", check="NON-04").fatal
+    assert refusal(case.session("hello"), copied, code="commit_copied", check="CON-04").fatal
 
 
-def test_an_ephemeral_key_of_small_order_is_refused() -> None:  # NON-05
+def test_an_ephemeral_key_of_small_order_is_refused() -> None:  # CON-05
     case = bench()
     small = case.forged(2, "hello", lambda m: replace(m, ephemeral=SMALL_ORDER))
-    assert refusal(case.session("hello"), small, code="zero_key", check="NON-05").fatal
+    assert refusal(case.session("hello"), small, code="zero_key", check="CON-05").fatal
 
 
 # --- M2 ---
@@ -109,14 +110,14 @@ def test_an_ephemeral_key_of_small_order_is_refused() -> None:  # NON-05
     [(), (0,), (1,), (1, 0), (0, 0, 1), (0, 1, 2)],
     ids=["none", "not me", "not all", "order", "twice", "self"],
 )
-def test_shares_that_do_not_serve_every_other_member_once_are_refused(places: tuple[int, ...]) -> None:  # NON-06
+def test_shares_that_do_not_serve_every_other_member_once_are_refused(places: tuple[int, ...]) -> None:  # CON-06
     case = bench()
 
     def served(message: Shares) -> Shares:
         wrapped = message.wrapped[0][1]
         return replace(message, wrapped=tuple((j, wrapped) for j in places))
 
-    assert refusal(case.session("shares"), case.forged(2, "shares", served), code="misrouted", check="NON-06").fatal
+    assert refusal(case.session("shares"), case.forged(2, "shares", served), code="misrouted", check="CON-06").fatal
 
 
 def _with_share(case_victim: int, wrapped: bytes) -> object:
@@ -150,10 +151,10 @@ def _share(sender: int, payload: bytes, *, i: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("payload", [bytes(64), bytes(63), bytes(65), b""])
-def test_a_nonce_that_was_not_committed_to_is_refused(payload: bytes) -> None:  # NON-07
+def test_a_nonce_that_was_not_committed_to_is_refused(payload: bytes) -> None:  # CON-07
     case = bench()
     other = case.forged(2, "shares", _with_share(case.victim, _share(2, payload)))  # type: ignore[arg-type]
-    fault = refusal(case.session("shares"), other, code="commit_mismatch", check="NON-07")
+    fault = refusal(case.session("shares"), other, code="commit_mismatch", check="CON-07")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
@@ -167,10 +168,10 @@ def test_a_share_made_for_another_place_is_refused() -> None:
 # --- M3 ---
 
 
-def test_a_confirm_of_one_who_holds_another_key_is_refused() -> None:  # NON-08
+def test_a_confirm_of_one_who_holds_another_key_is_refused() -> None:  # CON-08
     case = bench()
     other = case.forged(2, "confirm", lambda m: replace(m, mac=bytes(32)))
-    fault = refusal(case.session("confirm"), other, code="confirm_mismatch", check="NON-08")
+    fault = refusal(case.session("confirm"), other, code="confirm_mismatch", check="CON-08")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
@@ -180,7 +181,8 @@ def _confirm(answers: list[tuple[int, bytes]] | bytes) -> Envelope:
     case = bench()
     kc, th = case.agreed.confirm, case.agreed.th
     sealed = answers if isinstance(answers, bytes) else steps.seal_answers(kc, th, 2, answers)
-    return case.forged(2, "confirm", lambda m: replace(m, answers=sealed, mac=steps.confirm_mac(kc, th, 2, sealed)))
+    mac = steps.FORM.confirm_mac(kc, th, 2, sealed)
+    return case.forged(2, "confirm", lambda m: replace(m, answers=sealed, mac=mac))
 
 
 def _true_answers() -> dict[int, bytes]:
@@ -195,24 +197,24 @@ def test_answers_that_do_not_open_are_refused() -> None:
     assert refusal(case.session("confirm"), _confirm(bytes(40)), code="bad_answer").fatal
 
 
-def test_answers_that_leave_somebody_out_are_refused() -> None:  # NON-06
+def test_answers_that_leave_somebody_out_are_refused() -> None:  # CON-06
     case = bench()
     kept = [(j, answer) for j, answer in _true_answers().items() if j == case.victim]
-    assert refusal(case.session("confirm"), _confirm(kept), code="misrouted", check="NON-06").fatal
+    assert refusal(case.session("confirm"), _confirm(kept), code="misrouted", check="CON-06").fatal
 
 
-def test_plus_one_instead_of_minus_one_is_refused() -> None:  # NON-09
+def test_plus_one_instead_of_minus_one_is_refused() -> None:  # NON-01
     case = bench()
     plus = [(j, _shift(answer, 2)) for j, answer in _true_answers().items()]
-    fault = refusal(case.session("confirm"), _confirm(plus), code="bad_answer", check="NON-09")
+    fault = refusal(case.session("confirm"), _confirm(plus), code="bad_answer", check="NON-01")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
 
-def test_a_wrong_answer_to_another_member_is_refused_by_all() -> None:  # NON-09
+def test_a_wrong_answer_to_another_member_is_refused_by_all() -> None:  # NON-01
     case = bench()
     wrong = [(j, answer if j == case.victim else _shift(answer, 2)) for j, answer in _true_answers().items()]
-    assert refusal(case.session("confirm"), _confirm(wrong), code="bad_answer", check="NON-09").fatal
+    assert refusal(case.session("confirm"), _confirm(wrong), code="bad_answer", check="NON-01").fatal
 
 
 def _shift(answer: bytes, by: int) -> bytes:
@@ -291,7 +293,7 @@ def test_another_message_in_the_own_name_is_a_conflict() -> None:
 def test_an_unsigned_message_in_the_own_name_is_a_bad_signature() -> None:
     case = bench()
     junk = case.unsigned(case.victim, "hello", lambda m: replace(m, commitment=bytes(32)))
-    refusal(case.session("hello"), junk, code="bad_sig", check="NON-02")
+    refusal(case.session("hello"), junk, code="bad_sig", check="CON-02")
 
 
 def test_a_fatal_fault_leaves_the_old_epoch_usable() -> None:

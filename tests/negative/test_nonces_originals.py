@@ -23,15 +23,17 @@ from cloister.lab.originals.nonces import (
 from cloister.primitives.dh import DhKey
 from cloister.primitives.kdf import hkdf
 from cloister.primitives.labelled import labelled
+from cloister.protocols import contribution_steps as forms_of
 from cloister.protocols import nonces_steps as steps
 from cloister.protocols import record as records
 from cloister.protocols import run as runs
 from cloister.protocols.agreement import RUN, Run
 from cloister.protocols.context import Party, party_of
+from cloister.protocols.contribution_steps import Confirm, Hello, Shares
 from cloister.protocols.epochs import EPOCH
 from cloister.protocols.interface import Add, Envelope, State
 from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_steps import Confirm, Hello, Shares, Steps
+from cloister.protocols.nonces_steps import Steps
 from cloister.protocols.ratchet import message_key, next_key, split
 from cloister.protocols.record import Gcm
 from support.suite_net import MINUTE, POLICY, ROOM, Net, Node, agreed, assembly, keys_of, users
@@ -65,9 +67,9 @@ class Reader:
         self.party: Party = party_of(run.proposal.context, net.directory)
         self.messages = [self._plain(entry) for entry in net.runs[run.id].entries]
 
-    def _plain(self, entry: Envelope) -> steps.Message:
+    def _plain(self, entry: Envelope) -> forms_of.Message:
         plain = runs.unseal("nonces", self.run.proposal.secret, self.run.id, entry.entry_id, entry.payload)
-        return steps.decode(plain)
+        return steps.FORM.decode(plain)
 
     def hellos(self) -> list[Hello]:
         return sorted((m for m in self.messages if isinstance(m, Hello)), key=lambda m: m.sender)
@@ -76,7 +78,7 @@ class Reader:
         return sorted((m for m in self.messages if isinstance(m, Shares)), key=lambda m: m.sender)
 
     def th(self) -> bytes:
-        return steps.transcript(self.party, [(m.commitment, m.ephemeral) for m in self.hellos()])
+        return steps.FORM.transcript(self.party, [(m.commitment, m.ephemeral) for m in self.hellos()])
 
     def key_check(self, nonces: list[bytes]) -> str:
         key = hkdf(self.th(), b"".join(nonces), labelled("nonces K"))
@@ -136,7 +138,7 @@ def test_f14_a_bare_hash_gives_one_key_in_two_contexts() -> None:
     short = (b"ab", b"c"), (b"a", b"bc")
     assert BareHash().combine(b"", short[0]) == BareHash().combine(b"", short[1])
     with pytest.raises(PeerError):
-        steps.check_opening(Steps(), bytes(32), 0, bytes(63), bytes(32))
+        forms_of.check_opening(Steps(), bytes(32), 0, bytes(63), bytes(32))
 
 
 class _LastMover(NoCommitment):
@@ -195,19 +197,19 @@ def _forced_key(suite: Nonces, cheat: _LastMover, seed: object) -> bool:
 
 
 def _own_ephemeral(node: Node, run_id: bytes) -> DhKey:
-    from cloister.protocols.nonces_run import MINE
+    from cloister.protocols.contribution_items import MINE
 
     return DhKey(MINE.decode(node.items[MINE.key(run_id)]).ephemeral)
 
 
 def _put_nonce(node: Node, run_id: bytes, nonce: bytes) -> None:
     """The cheat's own state holds the nonce it chose."""
-    from cloister.protocols.nonces_run import MINE, PEER
+    from cloister.protocols.contribution_items import MINE, PEER
 
     mine = MINE.decode(node.items[MINE.key(run_id)])
-    node.items[MINE.key(run_id)] = MINE.encode(replace(mine, nonce=nonce))
+    node.items[MINE.key(run_id)] = MINE.encode(replace(mine, contribution=nonce))
     own = PEER.key(run_id + bytes([2]))
-    node.items[own] = PEER.encode(replace(PEER.decode(node.items[own]), nonce=nonce))
+    node.items[own] = PEER.encode(replace(PEER.decode(node.items[own]), contribution=nonce))
     node.restart()
 
 

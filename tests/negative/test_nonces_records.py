@@ -266,7 +266,7 @@ def test_cross_run_a_message_of_another_run_is_refused() -> None:
         two.session("hello"),
         two.sealed(one.plain(2, "hello"), two.messages[2, "hello"]),
         code="bad_sig",
-        check="NON-02",
+        check="CON-02",
     )
 
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from cloister.protocols import nonces_steps as steps
+from cloister.protocols.contribution_steps import Confirm
 from cloister.protocols.epochs import current
 from cloister.protocols.interface import ChannelKind, NotReady, Rekey
-from cloister.protocols.nonces_steps import Confirm
 from cloister.protocols.run import RunChange
 from support.insider import SUITE, Standing, bench
 from support.suite_net import agreed, refusal, seeded
 
 
-def test_a_confirm_with_a_wrong_answer_to_anybody_is_refused_by_all() -> None:  # NON-09
+def test_a_confirm_with_a_wrong_answer_to_anybody_is_refused_by_all() -> None:  # NON-01
     """If each member judged its own answer only, the others would go on and shut the one out that was lied to."""
     case = bench()
     true = case.message(2, "confirm")
@@ -25,8 +25,8 @@ def test_a_confirm_with_a_wrong_answer_to_anybody_is_refused_by_all() -> None:  
     assert sorted(answers) == [0, case.victim]
     wrong = [(j, answer if j == case.victim else bytes(32)) for j, answer in answers.items()]
     sealed = steps.seal_answers(kc, th, 2, wrong)
-    lie = case.forged(2, "confirm", lambda m: replace(m, answers=sealed, mac=steps.confirm_mac(kc, th, 2, sealed)))
-    fault = refusal(case.session("confirm"), lie, code="bad_answer", check="NON-09")
+    lie = case.forged(2, "confirm", lambda m: replace(m, answers=sealed, mac=steps.FORM.confirm_mac(kc, th, 2, sealed)))
+    fault = refusal(case.session("confirm"), lie, code="bad_answer", check="NON-01")
     assert (fault.fatal, fault.peer) == (True, case.nodes[2].name)
 
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from cloister.errors import CloisterError
 from cloister.primitives import Rng
+from cloister.protocols import contribution_steps as forms_of
 from cloister.protocols import nonces_steps as steps
 from cloister.protocols import run as runs
 from cloister.protocols.agreement import AGREED, RUN, Run
@@ -43,9 +44,9 @@ class Bench:
         """The victim, waiting for the others' messages of this kind."""
         return SUITE.restore(self.nodes[self.victim].me, self.stages[kind])
 
-    def message(self, sender: int, kind: str) -> steps.Message:
+    def message(self, sender: int, kind: str) -> forms_of.Message:
         """What a member really said."""
-        return steps.decode(self.plain(sender, kind))
+        return steps.FORM.decode(self.plain(sender, kind))
 
     def plain(self, sender: int, kind: str) -> bytes:
         """The bytes of what a member really said."""
@@ -58,21 +59,23 @@ class Bench:
         payload = runs.seal("nonces", self.run.proposal.secret, self.run.id, entry_id, plain)
         return replace(like, entry_id=entry_id, payload=payload)
 
-    def signed(self, message: steps.Message, *, by: int | None = None) -> steps.Message:
+    def signed(self, message: forms_of.Message, *, by: int | None = None) -> forms_of.Message:
         """Signed by its sender (or by another member)."""
         key = keys_of(message.sender if by is None else by).rsa_sign
         assert key is not None
-        bound = self.agreed.th if isinstance(message, steps.Confirm) else self.party.ctx
-        return replace(message, signature=steps.sign_message(key, bound, message))
+        bound = self.agreed.th if isinstance(message, forms_of.Confirm) else self.party.ctx
+        return replace(message, signature=steps.FORM.sign(key, bound, message))
 
-    def forged(self, sender: int, kind: str, alter: Callable[..., steps.Message], *, by: int | None = None) -> Envelope:
+    def forged(
+        self, sender: int, kind: str, alter: Callable[..., forms_of.Message], *, by: int | None = None
+    ) -> Envelope:
         """A member's message, altered, signed again and sealed again."""
         like = self.messages[sender, kind]
-        return self.sealed(steps.encode(self.signed(alter(self.message(sender, kind)), by=by)), like)
+        return self.sealed(forms_of.encode(self.signed(alter(self.message(sender, kind)), by=by)), like)
 
-    def unsigned(self, sender: int, kind: str, alter: Callable[..., steps.Message]) -> Envelope:
+    def unsigned(self, sender: int, kind: str, alter: Callable[..., forms_of.Message]) -> Envelope:
         """A member's message, altered and sealed again with the old signature."""
-        return self.sealed(steps.encode(alter(self.message(sender, kind))), self.messages[sender, kind])
+        return self.sealed(forms_of.encode(alter(self.message(sender, kind))), self.messages[sender, kind])
 
 
 @cache
@@ -103,8 +106,8 @@ def _sort(entries: list[Envelope], run: Run, found: dict[tuple[int, str], Envelo
     """Who said what, so far."""
     for entry in entries:
         plain = runs.unseal("nonces", run.proposal.secret, run.id, entry.entry_id, entry.payload)
-        message = steps.decode(plain)
-        found[message.sender, steps.KINDS[type(message)]] = entry
+        message = steps.FORM.decode(plain)
+        found[message.sender, forms_of.KINDS[type(message)]] = entry
 
 
 # --- a room that stands, and what its members may propose, order and commit ----------------------------------

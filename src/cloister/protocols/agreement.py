@@ -2,7 +2,7 @@
 
 Source: docs/spec/suites.md ("Runs").
 
-States of a run (docs/spec/classic/nonces.md has the table): EXPECT_HELLOS -> EXPECT_SHARES -> EXPECT_CONFIRMS ->
+States of a run (docs/spec/classic/contributions.md has the table): EXPECT_HELLOS -> EXPECT_SHARES -> EXPECT_CONFIRMS ->
 EXPECT_COMMIT; a fatal fault or the deadline ends it, and the room stays in the epoch it has.
 
 Invariants
@@ -41,10 +41,13 @@ class Phase(StrEnum):
 
 
 class RunBroken(PeerError):
-    """A member broke a rule of a run; `fatal` where the run cannot go on. `evidence` is what it signed."""
+    """A member broke a rule of a run; `fatal` where the run cannot go on. `evidence` is what it signed.
+
+    `peer` is None where the members' messages break the rule only together.
+    """
 
     def __init__(
-        self, code: str, peer: DeviceId, *, fatal: bool, evidence: bytes = b"", check: str = "", detail: str = ""
+        self, code: str, peer: DeviceId | None, *, fatal: bool, evidence: bytes = b"", check: str = "", detail: str = ""
     ) -> None:
         super().__init__(code, detail, check=check)
         self.peer = peer

@@ -1,6 +1,6 @@
 """The register of security checks: each has an id, one function, one negative test.
 
-Source: docs/spec/record.md (REC, RAT), docs/spec/classic/nonces.md (RUN, NON, COM); a test compares the ids in the
+Source: docs/spec/record.md (REC, RAT), docs/spec/suites.md (RUN, COM, ...), docs/spec/classic/ (CON, NON, ...); a test compares the ids in the
 source, in those pages and in the tests.
 
 A check is a module-level function that returns None (or what it has verified) or raises PeerError. `check` enters it

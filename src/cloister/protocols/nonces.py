@@ -1,42 +1,31 @@
 """Suite `nonces`: certificates, nonces exchanged by all, K = HKDF of all nonces, AES-256-GCM records (document 000).
 
-Source: docs/spec/classic/nonces.md. The run's machine stands in `nonces_run`, the steps that fixes changed and the
-checks in `nonces_steps`, the life of a room (epochs, members, commits) in `rounds`.
+Source: docs/spec/classic/nonces.md. The run's machine stands in `contributions`, the steps that fixes changed and the
+checks in `contribution_steps` and `nonces_steps`, the life of a room (epochs, members, commits) in `rounds`.
 
 Invariants
 - Stateless: a room's state is its session's, which is nothing but its items.
+- The confirm carries the answers to all nonces, sealed; all members judge all of them.
 - The study variant of the document (no forward secrecy) is not here: `lab.originals.nonces` overrides a step.
 - Left out: prekeys and external joins, which a suite with rounds has no use for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Never
+from collections.abc import Sequence
+from typing import Final
 
-from cloister.errors import PeerError, UsageError
-from cloister.primitives import Rng
-from cloister.protocols.entering import receive_proposal
-from cloister.protocols.epochs import RoomState
-from cloister.protocols.interface import (
-    Caps,
-    Effects,
-    Envelope,
-    Me,
-    PreKey,
-    RoomId,
-    RoomPolicy,
-    SenderAuth,
-    Session,
-)
-from cloister.protocols.nonces_run import NAME, NonceAgreement
-from cloister.protocols.nonces_steps import MEMBERS, Steps
-from cloister.protocols.rounds import RoundsSession
-from cloister.protocols.run import Proposal
-from cloister.protocols.view import progress
+from cloister.errors import PeerError
+from cloister.protocols import contribution_steps, nonces_steps
+from cloister.protocols.contribution_steps import MEMBERS, Confirm
+from cloister.protocols.contributions import Contributions
+from cloister.protocols.interface import Caps, SenderAuth
+from cloister.protocols.nonces_steps import FORM, Steps, answers_digest, open_answers, seal_answers
+from cloister.protocols.record import Gcm, Schedule
+from cloister.protocols.rounds_suite import RoundsSuite
 
 CAPS: Final = Caps(
-    suite=NAME,
+    suite=FORM.suite,
     max_members=MEMBERS,
     contributory=True,
     async_join=False,
@@ -65,42 +54,36 @@ CAPS: Final = Caps(
 )
 
 
-class Nonces:
+class NonceAgreement(Contributions[Steps]):
+    """The agreement of suite `nonces`: contributions are nonces, and a confirm answers all of them."""
+
+    cipher = Gcm()
+
+    def _answers_of(self, i: int, nonces: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        return [(j, self.steps.answer(nonces[j])) for j in self.steps.answers_to(i, len(nonces))]
+
+    def owed(self, i: int, contributions: Sequence[bytes]) -> bytes:
+        """The digest of the answers of member i, 32 bytes."""
+        return answers_digest(self._answers_of(i, contributions))
+
+    def answers(self, agreed: Schedule, me: int, contributions: Sequence[bytes]) -> bytes:
+        """The own answers, sealed."""
+        return seal_answers(agreed.confirm, agreed.th, me, self._answers_of(me, contributions))
+
+    def judge(self, agreed: Schedule, confirm: Confirm, owed: bytes, n: int) -> None:
+        """PeerError misrouted or bad_answer unless the confirm answers all nonces."""
+        if confirm.answers is None:
+            raise PeerError("bad_answer")
+        answers = open_answers(agreed.confirm, agreed.th, confirm.sender, confirm.answers)
+        expected = self.steps.answers_to(confirm.sender, n)
+        contribution_steps.check_complete(tuple(j for j, _ in answers), expected)
+        nonces_steps.check_answers(answers, owed)
+
+
+class Nonces(RoundsSuite):
     """The suite; `steps` other than the fixed ones come from the lab and the tests."""
 
+    agreement: NonceAgreement
+
     def __init__(self, steps: Steps | None = None) -> None:
-        self.agreement = NonceAgreement(steps)
-
-    @property
-    def caps(self) -> Caps:
-        """What it gives."""
-        return CAPS
-
-    def prekeys(self, me: Me, n: int, now: int, rng: Rng) -> Sequence[PreKey]:
-        """None: members meet in a run."""
-        return ()
-
-    def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[Session, Effects]:
-        """A room with this device alone: it stands at the relay once the first run is committed."""
-        session, turn = RoundsSession.fresh(self.agreement, me, room, RoomState(policy=policy), now, rng)
-        progress(turn)
-        return session, session.finish(turn)
-
-    def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
-        """Enter by a proposal (M0) from the mailbox; PeerError for what is not acceptable, Behind when it is early."""
-        if invitation.kind != "propose":
-            raise PeerError("no_session", "only a proposal leads into a room of this suite")
-        context = Proposal.decode(invitation.payload).context
-        state = RoomState(policy=context.policy, tried=True)
-        session, turn = RoundsSession.fresh(self.agreement, me, context.room, state, now, rng)
-        receive_proposal(turn, invitation)
-        progress(turn)
-        return session, session.finish(turn)
-
-    def rejoin(self, me: Me, group_info: bytes, now: int, rng: Rng) -> Never:
-        """Not in this suite: a device that is out is added by a new run."""
-        raise UsageError("unsupported", "rooms of this suite have no external join")
-
-    def restore(self, me: Me, items: Mapping[bytes, bytes]) -> Session:
-        """The session as its items have it; UnavailableError("damaged")."""
-        return RoundsSession.restored(self.agreement, me, items)
+        super().__init__(CAPS, NonceAgreement(steps or Steps()))

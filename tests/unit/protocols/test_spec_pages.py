@@ -12,14 +12,14 @@ import cloister.protocols
 from cloister.errors import REGISTRY, InternalError, PeerError
 from cloister.protocols.agreement import Phase
 from cloister.protocols.checks import CHECKS, check, named
+from cloister.protocols.contributions import TRANSITIONS
 from cloister.protocols.interface import CAPS_ROWS
 from cloister.protocols.nonces import CAPS
-from cloister.protocols.nonces_run import TRANSITIONS
 from support.need import REPOSITORY
 
 SPEC = REPOSITORY / "docs" / "spec"
-PAGES = ("suites.md", "record.md", "classic/nonces.md")
-ID = re.compile(r"\b(?:REC|RUN|NON|COM|CTX|POL)-\d\d\b")
+PAGES = ("suites.md", "record.md", "classic/contributions.md", "classic/nonces.md")
+ID = re.compile(r"\b(?:REC|RUN|CON|NON|COM|CTX|POL)-\d\d\b")
 for _module in pkgutil.iter_modules(cloister.protocols.__path__, "cloister.protocols."):
     importlib.import_module(_module.name)
 OURS = {name for name in CHECKS if ID.fullmatch(name)}
@@ -48,7 +48,7 @@ def test_every_code_of_the_tables_is_registered() -> None:
     for page in PAGES:
         for row in _rows(page):
             if ID.fullmatch(row[0]):
-                code_cell = row[3] if page == "classic/nonces.md" else row[2]
+                code_cell = row[3] if page.startswith("classic/") else row[2]
                 for code in code_cell.split(", "):
                     assert code in REGISTRY, row
 
@@ -72,7 +72,7 @@ def test_a_primitives_refusal_gets_the_checks_id() -> None:
 
 
 def test_the_table_of_states_is_the_mapping() -> None:
-    rows = {row[0]: row[1:] for row in _rows("classic/nonces.md") if row[0].startswith("EXPECT_")}
+    rows = {row[0]: row[1:] for row in _rows("classic/contributions.md") if row[0].startswith("EXPECT_")}
     assert set(rows) == {phase.name for phase in Phase}
     for phase in Phase:
         for kind, method in zip(("hello", "shares", "confirm"), rows[phase.name], strict=True):

@@ -1,6 +1,7 @@
-"""How suite `nonces` agrees on a key: the state machine of a run, M1 to M3.
+"""How `nonces` and `shares` agree on a key: each member commits to a contribution, gives it, confirms. M1 to M3.
 
-Source: docs/spec/classic/nonces.md; the steps and checks stand in `nonces_steps`, the life of a room in `rounds`.
+Source: docs/spec/classic/contributions.md; forms, steps and checks stand in `contribution_steps`, what a suite does of
+its own in its Steps and in the three hooks of `Contributions` (`owed`, `answers`, `judge`), the room in `rounds`.
 
 States of a run and what each takes (the page has the same table, a test compares them):
 
@@ -10,7 +11,7 @@ States of a run and what each takes (the page has the same table, a test compare
     EXPECT_COMMIT    all -> compared with the first
 
 Invariants
-- Shares are posted only after all hellos, the confirm only after all shares have opened: nobody chooses last (F1.5).
+- Shares are posted only after all hellos, the confirm only after all shares have opened: nobody chooses last.
 - One entry per sender and kind counts, the first; another one that is signed is a `conflict`.
 - What comes too early is kept, at most two entries per member, and judged when its turn has come.
 - The run is agreed when all confirms, the own one too, stand in its log.
@@ -18,116 +19,25 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
 
-from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.primitives.dh import KEY_SIZE, DhKey
-from cloister.protocols import nonces_steps as steps_of
+from cloister.protocols import contribution_steps as steps_of
 from cloister.protocols.agreement import AGREED, RUN, Phase, Run, RunBroken, RunEntry, Turn, fault_of
 from cloister.protocols.context import Party
-from cloister.protocols.forms import HASH, ID
+from cloister.protocols.contribution_items import EARLY, MINE, NOTHING, PEER, Mine, Peer, Said
+from cloister.protocols.contribution_steps import KINDS, MEMBERS, Confirm, Hello, Message, Shares, Steps
 from cloister.protocols.interface import DeviceId
 from cloister.protocols.items import Draft, Shelf
-from cloister.protocols.nonces_steps import KINDS, MEMBERS, Confirm, Hello, Message, Mine, Shares, Steps
-from cloister.protocols.record import Cipher, Gcm, schedule
+from cloister.protocols.record import Cipher, Schedule
 
-NAME: Final = "nonces"
+_Steps = TypeVar("_Steps", bound=Steps)
 EARLY_MOST: Final = 2
 """Messages of one member that are kept because they came too early."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message that counts: its content's digest, and its place (0 until it has one) and time in the run's log."""
-
-    digest: bytes = b""
-    seq: int = 0
-    hash: bytes = b""
-    at: int = 0
-
-    def items(self) -> list[object]:
-        """The stored form."""
-        return [self.digest, self.seq, self.hash, self.at]
-
-    def by(self, seq: int, before: int) -> bool:
-        """Whether it stood in the log by entry `seq`, or before that time (ms)."""
-        return bool(self.seq) and (self.seq <= seq or self.at <= before)
-
-
-NOTHING: Final = Said()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """What a member of the run has said so far; `nonce` is empty until its share has opened.
-
-    `expected` is the digest of the answers that it owes to everybody, from when the nonces are known.
-    """
-
-    commitment: bytes = b""
-    ephemeral: bytes = b""
-    nonce: bytes = field(default=b"", repr=False)
-    expected: bytes = b""
-    hello: Said = NOTHING
-    shares: Said = NOTHING
-    confirm: Said = NOTHING
-
-    def said(self, kind: str) -> Said:
-        """The message of this kind."""
-        return {"hello": self.hello, "shares": self.shares, "confirm": self.confirm}[kind]
-
-    def encode(self) -> bytes:
-        """The stored form."""
-        said = [message.items() for message in (self.hello, self.shares, self.confirm)]
-        return enc(self.commitment, self.ephemeral, self.nonce, self.expected, said)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Peer:
-        """What `encode` gave."""
-        fields = Fields.decode(data, "peer")
-        commitment, ephemeral = fields.octets("commitment", most=HASH), fields.octets("ephemeral", most=HASH)
-        nonce, expected = fields.octets("nonce", most=HASH), fields.octets("expected", most=HASH)
-        inner = fields.fields("said")
-        hello, shares, confirm = (_said(inner.fields(kind)) for kind in KINDS.values())
-        fields.end()
-        return cls(
-            commitment=commitment,
-            ephemeral=ephemeral,
-            nonce=nonce,
-            expected=expected,
-            hello=hello,
-            shares=shares,
-            confirm=confirm,
-        )
-
-
-def _said(fields: Fields) -> Said:
-    digest, seq, entry_hash = fields.octets("digest", most=HASH), fields.uint("seq"), fields.octets("hash", most=HASH)
-    return Said(digest, seq, entry_hash, fields.uint("at"))
-
-
-def _encode_entry(entry: RunEntry) -> bytes:
-    return enc(entry.message, entry.entry_id, entry.seq, entry.hash, entry.at)
-
-
-def _decode_entry(data: bytes) -> RunEntry:
-    fields = Fields.decode(data, "entry")
-    return RunEntry(
-        message=fields.octets("message"),
-        entry_id=fields.octets("entry id", ID),
-        seq=fields.uint("seq"),
-        hash=fields.octets("hash", most=HASH),
-        at=fields.uint("at"),
-    )
-
-
-MINE: Shelf[Mine] = Shelf(b"mine", Mine.encode, Mine.decode)
-PEER: Shelf[Peer] = Shelf(b"peer", Peer.encode, Peer.decode)
-EARLY: Shelf[RunEntry] = Shelf(b"early", _encode_entry, _decode_entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,38 +103,65 @@ def _blame(hearing: _Hearing, *, fatal: bool = True) -> Iterator[None]:
         raise RunBroken(error.code, sender, fatal=fatal, evidence=evidence, check=error.check) from error
 
 
-class NonceAgreement:
-    """The agreement of suite `nonces`; `steps` are the fixes' steps, which the lab overrides one by one."""
+class Contributions(Generic[_Steps]):
+    """The agreement of a suite in which every member contributes; `steps` are the fixes' steps.
 
-    suite = NAME
+    A suite gives its cipher and steps, and overrides the hooks where its confirm says more than that the key is held.
+    """
+
+    cipher: Cipher
     most = MEMBERS
-    cipher: Cipher = Gcm()
     shelves: Mapping[bytes, Shelf[Any]] = {shelf.name: shelf for shelf in (MINE, PEER, EARLY)}
 
-    def __init__(self, steps: Steps | None = None) -> None:
-        self.steps = steps or Steps()
+    def __init__(self, steps: _Steps) -> None:
+        self.steps = steps
+        self.form = steps.form
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        return self.form.suite
 
     @property
     def variant(self) -> str:
         """The variant this device consents to."""
         return self.steps.variant
 
+    # --- what a suite may add to its confirm ----------------------------------------------------------------
+
+    def owed(self, i: int, contributions: Sequence[bytes]) -> bytes:
+        """The digest of what member i's confirm must answer (at most 32 bytes); nothing here."""
+        del i, contributions
+        return b""
+
+    def answers(self, agreed: Schedule, me: int, contributions: Sequence[bytes]) -> bytes | None:
+        """What the own confirm says besides; nothing here."""
+        del agreed, me, contributions
+        return None
+
+    def judge(self, agreed: Schedule, confirm: Confirm, owed: bytes, n: int) -> None:
+        """PeerError unless a confirm says what is owed."""
+
     # --- what the room asks -------------------------------------------------------------------------------
 
     def begin(self, turn: Turn, run: Run) -> None:
-        """Enter a run: draw nonce, opening and X25519 key, store them, post the hello."""
+        """Enter a run: draw contribution, opening and X25519 key, store them, post the hello."""
         party, me = turn.party(run), turn.index(run)
-        mine = Mine(nonce=turn.rng(steps_of.NONCE), opening=turn.rng(steps_of.OPENING), ephemeral=turn.rng(KEY_SIZE))
+        mine = Mine(
+            contribution=turn.rng(steps_of.CONTRIBUTION),
+            opening=turn.rng(steps_of.OPENING),
+            ephemeral=turn.rng(KEY_SIZE),
+        )
         hello = Hello(
             sender=me,
-            commitment=self.steps.commitment(party.ctx, me, mine.nonce, mine.opening),
+            commitment=self.steps.commitment(party.ctx, me, mine.contribution, mine.opening),
             ephemeral=DhKey(mine.ephemeral).public,
         )
-        signed = replace(hello, signature=steps_of.sign_message(turn.signing_key(), party.ctx, hello))
+        signed = replace(hello, signature=self.form.sign(turn.signing_key(), party.ctx, hello))
         peer = Peer(
             commitment=hello.commitment,
             ephemeral=hello.ephemeral,
-            nonce=mine.nonce,
+            contribution=mine.contribution,
             hello=Said(steps_of.digest(hello)),
         )
         turn.draft.put(RUN, run.id, run)
@@ -262,7 +199,7 @@ class NonceAgreement:
         return True
 
     def forget(self, draft: Draft, run_id: bytes) -> None:
-        """Drop nonces, ephemeral key and all that was said."""
+        """Drop contributions, ephemeral key and all that was said."""
         for shelf in (MINE, PEER, EARLY):
             draft.drop_all(shelf, run_id)
 
@@ -270,7 +207,7 @@ class NonceAgreement:
 
     def _hear(self, turn: Turn, run: Run, entry: RunEntry) -> None:
         party = turn.party(run)
-        message = steps_of.decode(entry.message)
+        message = self.form.decode(entry.message)
         steps_of.check_member(message, party.size)
         hearing = _Hearing(turn, run, party, turn.index(run), message, entry)
         if message.sender == hearing.me:
@@ -290,7 +227,7 @@ class NonceAgreement:
     def keep(self, hearing: _Hearing) -> None:
         """Too early: keep it, at most two entries for each member."""
         held = [entry for _, entry in hearing.turn.draft.all(EARLY, hearing.run.id)]
-        mine = [entry for entry in held if steps_of.decode(entry.message).sender == hearing.message.sender]
+        mine = [entry for entry in held if self.form.decode(entry.message).sender == hearing.message.sender]
         if len(mine) >= EARLY_MOST:
             raise PeerError("quota", "more early messages of one member than a run has")
         hearing.turn.draft.put(EARLY, hearing.run.id + hearing.entry.entry_id, hearing.entry)
@@ -311,7 +248,7 @@ class NonceAgreement:
         others = [peer.commitment for peer in _peers(hearing.turn.draft, hearing.run) if peer.commitment]
         own = DhKey(_mine(hearing.turn.draft, hearing.run).ephemeral)
         with _blame(hearing):
-            steps_of.check_distinct(message.commitment, others)
+            self.steps.distinct(message.commitment, others)
             steps_of.check_ephemeral(own, message.ephemeral)
         hearing.store(Peer(commitment=message.commitment, ephemeral=message.ephemeral, hello=hearing.place()))
 
@@ -331,10 +268,11 @@ class NonceAgreement:
             wrapped = self.steps.unwrap(hearing.party.ctx, i, me, own, dict(message.wrapped)[me])
             payload = self.steps.decrypt(hearing.party, hearing.turn.decrypt_key(), i, me, wrapped)
             steps_of.check_opening(self.steps, hearing.party.ctx, i, payload, peer.commitment)
-        hearing.store(replace(peer, nonce=payload[: steps_of.NONCE], shares=hearing.place()))
+        contribution = payload[: steps_of.CONTRIBUTION]
+        hearing.store(replace(peer, contribution=contribution, shares=hearing.place()))
 
     def confirm(self, hearing: _Hearing) -> None:
-        """M3 of another member: it holds the key, and knows everybody's nonce. All members judge it alike."""
+        """M3 of another member: it holds the key, and answers what it owes. All members judge it alike."""
         message = hearing.message
         if not isinstance(message, Confirm):
             raise PeerError("bad_encoding")
@@ -344,12 +282,9 @@ class NonceAgreement:
         agreed = hearing.turn.draft.get(AGREED, hearing.run.id)
         if agreed is None:
             raise PeerError("not_confirmed")
-        i = message.sender
         with _blame(hearing):
-            steps_of.check_confirm_mac(agreed.confirm, agreed.th, message)
-            answers = steps_of.open_answers(agreed.confirm, agreed.th, i, message.answers)
-            steps_of.check_complete(tuple(j for j, _ in answers), self.steps.answers_to(i, hearing.party.size))
-            steps_of.check_answers(answers, hearing.peer.expected)
+            steps_of.check_confirm_mac(self.form, agreed.confirm, agreed.th, message)
+            self.judge(agreed, message, hearing.peer.owed, hearing.party.size)
         hearing.store(replace(hearing.peer, confirm=hearing.place()))
 
     def _signature(self, hearing: _Hearing) -> None:
@@ -358,7 +293,7 @@ class NonceAgreement:
         if isinstance(hearing.message, Confirm):
             agreed = hearing.turn.draft.get(AGREED, hearing.run.id)
             bound = agreed.th if agreed else bound
-        steps_of.check_signed(hearing.party.verify_key(hearing.message.sender), bound, hearing.message)
+        steps_of.check_signed(self.form, hearing.party.verify_key(hearing.message.sender), bound, hearing.message)
 
     def _once(self, hearing: _Hearing) -> bool:
         """Whether the member has said just this before; RunBroken(conflict) if it has said something else."""
@@ -382,7 +317,7 @@ class NonceAgreement:
         """Judge what was kept and is now due; junk is reported and forgotten."""
         kept = sorted(turn.draft.all(EARLY, run.id), key=lambda item: item[1].seq)
         for suffix, entry in kept:
-            if KINDS[type(steps_of.decode(entry.message))] != _AWAITED.get(run.phase):
+            if KINDS[type(self.form.decode(entry.message))] != _AWAITED.get(run.phase):
                 continue
             turn.draft.drop(EARLY, suffix)
             try:
@@ -398,7 +333,7 @@ class NonceAgreement:
             return None
         party, me = turn.party(run), turn.index(run)
         mine = _mine(turn.draft, run)
-        payload, wrapped = mine.nonce + mine.opening, []
+        payload, wrapped = mine.contribution + mine.opening, []
         for j in range(party.size):
             if j != me:
                 theirs, ephemeral = _peer(turn.draft, run, j).ephemeral, DhKey.generate(turn.rng)
@@ -412,21 +347,18 @@ class NonceAgreement:
             return None
         party, me = turn.party(run), turn.index(run)
         peers = _peers(turn.draft, run)
-        th = steps_of.transcript(party, [(peer.commitment, peer.ephemeral) for peer in peers])
-        key = self.steps.combine(th, tuple(peer.nonce for peer in peers))
-        agreed = schedule(NAME, th, key, party.size)
-        turn.draft.put(AGREED, run.id, self.steps.at_rest(key, agreed))
-        answers = [
-            [(j, self.steps.answer(peers[j].nonce)) for j in self.steps.answers_to(i, party.size)]
-            for i in range(party.size)
-        ]
-        sealed = steps_of.seal_answers(agreed.confirm, th, me, answers[me])
-        tag = steps_of.confirm_mac(agreed.confirm, th, me, sealed)
+        contributions = tuple(peer.contribution for peer in peers)
+        th = self.form.transcript(party, [(peer.commitment, peer.ephemeral) for peer in peers])
+        key = self.steps.combine(th, contributions)
+        agreed = self.steps.at_rest(key, self.steps.split(th, key, party.size))
+        turn.draft.put(AGREED, run.id, agreed)
+        answers = self.answers(agreed, me, contributions)
+        tag = self.form.confirm_mac(agreed.confirm, th, me, answers)
         turn.draft.drop(MINE, run.id)
-        for i, peer in enumerate(peers):  # nonces have served: what is left is what the answers to them must be
-            owed = replace(peer, nonce=b"", expected=steps_of.answers_digest(answers[i]))
-            turn.draft.put(PEER, run.id + bytes([i]), owed)
-        self._say(turn, run, th, Confirm(sender=me, answers=sealed, mac=tag))
+        for i, peer in enumerate(peers):  # contributions have served: what is left is what the answers must be
+            after = replace(peer, contribution=b"", owed=self.owed(i, contributions))
+            turn.draft.put(PEER, run.id + bytes([i]), after)
+        self._say(turn, run, th, Confirm(sender=me, answers=answers, mac=tag))
         return replace(run, phase=Phase.EXPECT_CONFIRMS, confirmed_at=turn.now)
 
     def _after_confirms(self, turn: Turn, run: Run) -> Run | None:
@@ -440,7 +372,7 @@ class NonceAgreement:
 
     def _say(self, turn: Turn, run: Run, bound: bytes, message: Message) -> None:
         """Sign a message, note that it counts, post it."""
-        signed = replace(message, signature=steps_of.sign_message(turn.signing_key(), bound, message))
+        signed = replace(message, signature=self.form.sign(turn.signing_key(), bound, message))
         peer, said = _peer(turn.draft, run, message.sender), Said(steps_of.digest(message))
         turn.draft.put(PEER, run.id + bytes([message.sender]), _with(peer, KINDS[type(message)], said))
         turn.post(run, steps_of.encode(signed))
@@ -450,21 +382,21 @@ class NonceAgreement:
         return None
 
 
-TRANSITIONS: Final[Mapping[tuple[Phase, str], Callable[[NonceAgreement, _Hearing], None]]] = {
-    (Phase.EXPECT_HELLOS, "hello"): NonceAgreement.hello,
-    (Phase.EXPECT_HELLOS, "shares"): NonceAgreement.keep,
-    (Phase.EXPECT_HELLOS, "confirm"): NonceAgreement.keep,
-    (Phase.EXPECT_SHARES, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_SHARES, "shares"): NonceAgreement.shares,
-    (Phase.EXPECT_SHARES, "confirm"): NonceAgreement.keep,
-    (Phase.EXPECT_CONFIRMS, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_CONFIRMS, "shares"): NonceAgreement.compare,
-    (Phase.EXPECT_CONFIRMS, "confirm"): NonceAgreement.confirm,
-    (Phase.EXPECT_COMMIT, "hello"): NonceAgreement.compare,
-    (Phase.EXPECT_COMMIT, "shares"): NonceAgreement.compare,
-    (Phase.EXPECT_COMMIT, "confirm"): NonceAgreement.compare,
+TRANSITIONS: Final[Mapping[tuple[Phase, str], Callable[[Contributions[Any], _Hearing], None]]] = {
+    (Phase.EXPECT_HELLOS, "hello"): Contributions.hello,
+    (Phase.EXPECT_HELLOS, "shares"): Contributions.keep,
+    (Phase.EXPECT_HELLOS, "confirm"): Contributions.keep,
+    (Phase.EXPECT_SHARES, "hello"): Contributions.compare,
+    (Phase.EXPECT_SHARES, "shares"): Contributions.shares,
+    (Phase.EXPECT_SHARES, "confirm"): Contributions.keep,
+    (Phase.EXPECT_CONFIRMS, "hello"): Contributions.compare,
+    (Phase.EXPECT_CONFIRMS, "shares"): Contributions.compare,
+    (Phase.EXPECT_CONFIRMS, "confirm"): Contributions.confirm,
+    (Phase.EXPECT_COMMIT, "hello"): Contributions.compare,
+    (Phase.EXPECT_COMMIT, "shares"): Contributions.compare,
+    (Phase.EXPECT_COMMIT, "confirm"): Contributions.compare,
 }
-"""(state, message kind) -> what judges it; the table of docs/spec/classic/nonces.md."""
+"""(state, message kind) -> what judges it; the table of docs/spec/classic/contributions.md."""
 
 _AWAITED: Final = {
     Phase.EXPECT_HELLOS: "hello",
@@ -472,8 +404,8 @@ _AWAITED: Final = {
     Phase.EXPECT_CONFIRMS: "confirm",
 }
 _NEXT: Final = {
-    Phase.EXPECT_HELLOS: NonceAgreement._after_hellos,  # noqa: SLF001 - this module's own
-    Phase.EXPECT_SHARES: NonceAgreement._after_shares,  # noqa: SLF001
-    Phase.EXPECT_CONFIRMS: NonceAgreement._after_confirms,  # noqa: SLF001
-    Phase.EXPECT_COMMIT: NonceAgreement._rest,  # noqa: SLF001
+    Phase.EXPECT_HELLOS: Contributions._after_hellos,  # noqa: SLF001 - this module's own
+    Phase.EXPECT_SHARES: Contributions._after_shares,  # noqa: SLF001
+    Phase.EXPECT_CONFIRMS: Contributions._after_confirms,  # noqa: SLF001
+    Phase.EXPECT_COMMIT: Contributions._rest,  # noqa: SLF001
 }
