@@ -104,7 +104,7 @@ class _Incremented(Steps):
     """Answers as the README says."""
 
     def answer(self, nonce: bytes) -> bytes:
-        return ((int.from_bytes(nonce, "big") + 1) % 2 ** (8 * NONCE)).to_bytes(NONCE, "big")
+        return ((int.from_bytes(nonce, "big") + 1) % (1 << 8 * NONCE)).to_bytes(NONCE, "big")
 
 
 class _Mute(Steps):
