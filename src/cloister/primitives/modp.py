@@ -1,11 +1,15 @@
 """The 2048-bit MODP group 14 of RFC 3526 section 3: safe prime p, generator 2 of prime order q = (p-1)/2.
 
+`generator` makes a base that nobody who does not know its seed can tell from any other: the square of a hash, so that
+it has order q too. The form is that of CPace and SPEKE for safe primes, and no named suite of CPace.
+
 Invariants: received elements are checked 1 < Y < p-1, results are never 1 or p-1 (`bad_element`).
 Left out: other groups; constant-time exponentiation (CPython's `pow` is not: docs/spec/threat-model.md).
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from cloister.errors import PeerError
@@ -21,10 +25,14 @@ P: Final = int(
     16,
 )
 Q: Final = (P - 1) // 2
+G: Final = 2
+"""The group's own generator: p = 7 mod 8, so 2 is a square and has order q."""
 SIZE: Final = 256
 """Bytes of an element, big-endian."""
 EXPONENT_SIZE: Final = 64
 """Bytes of a private exponent: 512 random bits with the top bit set."""
+_HASHED: Final = 288
+"""Bytes hashed for a generator: 32 more than an element, so that the remainder mod p is as good as uniform."""
 
 
 def exponent(rng: Rng) -> int:
@@ -46,3 +54,9 @@ def element(data: bytes) -> int:
     if len(data) != SIZE or not 1 < value < P - 1:
         raise PeerError("bad_element")
     return value
+
+
+def generator(seed: bytes) -> int:
+    """(SHAKE256(seed, 288 B) mod p)^2 mod p: of prime order q."""
+    hashed = int.from_bytes(hashlib.shake_256(seed).digest(_HASHED), "big")
+    return pow(hashed % P, 2, P)

@@ -93,6 +93,10 @@ class Net:
     rooms: dict[bytes, Log] = field(default_factory=dict)
     runs: dict[bytes, Log] = field(default_factory=dict)
     mail: dict[str, list[Envelope]] = field(default_factory=dict)
+    pairs: dict[bytes, tuple[Node, Node]] = field(default_factory=dict)
+    """Session code -> the two that the rendezvous has paired."""
+    passed: dict[str, list[Envelope]] = field(default_factory=dict)
+    """What the rendezvous has for a device."""
     nodes: list[Node] = field(default_factory=list)
     refused: list[tuple[str, object]] = field(default_factory=list)
     """(device, effect) that the relay did not take."""
@@ -112,7 +116,12 @@ class Net:
     # --- what a device sends ---
 
     def post(self, node: Node, effect: Post) -> None:
-        """Append an entry where the token fits; the same entry id is one entry."""
+        """Append an entry where the token fits; the same entry id is one entry. A rendezvous passes it on."""
+        if effect.channel.kind is ChannelKind.RENDEZVOUS:
+            creator, joiner = self.pairs[effect.channel.id]
+            said = Envelope(channel=effect.channel, kind=effect.kind, payload=effect.payload, entry_id=effect.entry_id)
+            self.passed.setdefault((joiner if node is creator else creator).name, []).append(said)
+            return
         log = self.runs.get(effect.channel.id) if effect.channel.kind is ChannelKind.RUN else None
         if effect.channel.kind is ChannelKind.ROOM:
             log = self.rooms.get(effect.channel.id)
@@ -250,7 +259,7 @@ class Node:
                 self.changes.append(effect)
                 if effect.access_token is not None:
                     self.tokens[sha256(effect.access_token)] = effect.access_token
-                    if effect.state is not State.PENDING:
+                    if effect.state is not State.PENDING or effect.began_by:
                         self.token = effect.access_token
             case Fault():
                 self.faults.append(effect)
@@ -331,6 +340,7 @@ class Node:
         waiting = self.net.mail.get(self.name, [])
         if waiting and not (self.silent and self.silent(waiting[0])):
             found.append(waiting[0])
+        found += self.net.passed.get(self.name, [])[:1]
         for run_id in list(self.run_tokens):
             found += self._next(self.net.runs.get(run_id), lambda entry: True)
         for log in self.net.rooms.values():
@@ -353,6 +363,8 @@ class Node:
         """The envelope counts as read."""
         if envelope.channel.kind is ChannelKind.MAILBOX:
             self.net.mail[self.name].remove(envelope)
+        elif envelope.channel.kind is ChannelKind.RENDEZVOUS:
+            self.net.passed[self.name].remove(envelope)
         else:
             self.read.setdefault(envelope.channel.id, set()).add(envelope.seq)
 
