@@ -27,7 +27,7 @@ REALM_LOG: Final = bytes(16)
 HOME_OF_NAMES: Final = ("mailboxes", "mail", "mail_keys", "prekeys", "invites", "enrolments", "parts", "meta")
 """Tables in which the relay may know devices and users: whom to deliver to, whose keys to give out, whom to let in."""
 _SEQ_BITS: Final = 40
-"""An entry's id is (number of its log << 40) | seq."""
+"""The id of a block of entries is (number of its log << 40) | seq of the first."""
 _OVERLAP: Final = 4096
 _CHUNK: Final = 1024 * 1024
 
@@ -139,7 +139,7 @@ def _rows(database: Path) -> Iterator[tuple[str, list[bytes]]]:
             if table in HOME_OF_NAMES:
                 continue
             for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name from the schema
-                if table != "entries" or row[0] >> _SEQ_BITS != directory:
+                if table != "blocks" or row[0] >> _SEQ_BITS != directory:
                     yield table, [_as_bytes(value) for value in row]
 
 

@@ -7,12 +7,14 @@ import os
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloister.apps.cli.demo import scan
 from cloister.apps.cli.demo.scan import Find, Needle, Scanner, names_in_log, names_outside_directory
 from cloister.apps.cli.demo.stored import stored
 from cloister.relay.store import schema
+from cloister.relay.store.interface import EntryRow
 
 CANARY = b"canary \xc3\xbc 4711"
 KEY = bytes(range(7, 39))
@@ -38,11 +40,15 @@ def database(folder: Path) -> sqlite3.Connection:
 
 
 def entry(connection: sqlite3.Connection, log: int, payload: bytes, kind: str = "application") -> None:
-    (count,) = connection.execute("SELECT count(*) FROM entries WHERE id >> 40 = ?", (log,)).fetchone()
-    number = log << 40 | (count + 1)
+    (count,) = connection.execute("SELECT count(*) FROM blocks WHERE id >> 40 = ?", (log,)).fetchone()
+    name = {1: scan.REALM_LOG, 2: ROOM, 3: RUN}[log]
+    row = EntryRow(
+        name, count + 1, kind, 0, 1, b"t" * 32, os.urandom(16), payload, b"h" * 32, b"a" * 32,
+        None, None, b"", 1, b"e" * 32,
+    )  # fmt: skip
     connection.execute(
-        "INSERT INTO entries (id, kind, ts_ms, payload, rest) VALUES (?, ?, 1, ?, ?)",
-        (number, kind, payload, os.urandom(64)),
+        "INSERT INTO blocks VALUES (?, 1, ?, 1, 1, ?)",
+        (log << 40 | row.seq, len(payload), msgspec.msgpack.encode([row])),
     )
 
 
@@ -116,7 +122,7 @@ def test_a_name_in_a_room_is_found(tmp_path: Path) -> None:
     entry(connection, 2, b"...alice...")
     connection.close()
     assert [str(find) for find in names_outside_directory(tmp_path / "relay.db", ["alice", "bob"])] == [
-        "the name alice (raw) in entries"
+        "the name alice (raw) in blocks"
     ]
 
 
