@@ -10,6 +10,7 @@ import pytest
 from cloister.relay.store.interface import (
     AckMail,
     Counts,
+    DropLog,
     DropMailbox,
     DropStaged,
     EntryRow,
@@ -258,6 +259,15 @@ def test_a_runs_log_goes_as_a_whole(store: Store) -> None:
     assert store.last(LOG) is not None
     put(store, PutEntries([entry(1, RUN)]))
     assert store.last(RUN) == entry(1, RUN)
+
+
+def test_a_dropped_log_goes_as_a_whole_and_another_stays(store: Store) -> None:
+    put(store, PutEntries([entry(1)]), PutEpoch(EpochRow(LOG, H, 1, 1, 0, None)), PutEntries([entry(1, log=OTHER)]))
+    put(store, DropLog(LOG))
+    assert (store.last(LOG), store.entry(LOG, entry(1).entry_id), store.epoch(LOG, H)) == (None, None, None)
+    assert store.last(OTHER) == entry(1, log=OTHER)
+    put(store, PutEntries([entry(1)]))
+    assert store.last(LOG) == entry(1)
 
 
 def test_mail_goes_after_thirty_days_and_what_was_delivered_after_one(store: Store) -> None:

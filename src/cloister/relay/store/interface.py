@@ -243,6 +243,12 @@ class DropPrekeys(NamedTuple):
     device: str
 
 
+class DropLog(NamedTuple):
+    """A log and its epochs go: a guest room whose time is over."""
+
+    log: bytes
+
+
 class Purge(NamedTuple):
     """Forget what is past its time: payloads, group infos, runs, mail, invites, parts, enrolments, key packages."""
 
@@ -251,7 +257,7 @@ class Purge(NamedTuple):
 
 Write = (
     PutMeta | PutEntries | PutEpoch | PutRun | PutGroupInfo | PutMail | AckMail | DropMailbox | PutMailKey
-    | PutInvite | PutEnrolment | PutPart | DropStaged | PutPrekey | DropPrekey | DropPrekeys | Purge
+    | PutInvite | PutEnrolment | PutPart | DropStaged | PutPrekey | DropPrekey | DropPrekeys | DropLog | Purge
 )  # fmt: skip
 
 

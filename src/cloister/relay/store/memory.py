@@ -16,6 +16,7 @@ from cloister.relay.store import retention
 from cloister.relay.store.interface import (
     AckMail,
     Counts,
+    DropLog,
     DropMailbox,
     DropPrekey,
     DropPrekeys,
@@ -183,7 +184,7 @@ class MemoryStore:
                 if row.payload is not None and row.log != REALM_LOG and times.over(row.kind, row.ts_ms):
                     entries[index] = row._replace(payload=None)
         for run in [row.run for row in self._runs.values() if row.deadline < times.runs]:
-            self._forget_run(run)
+            self._forget_log(run)
         for device, rows in self._mail.items():
             self._mail[device] = [row for row in rows if not times.mail_over(row)]
         self._group_infos = {key: row for key, row in self._group_infos.items() if row.ts_ms >= times.mail}
@@ -192,11 +193,15 @@ class MemoryStore:
         self._enrolments = {key: row for key, row in self._enrolments.items() if row[1] >= times.enrolments}
         self._prekeys = {key: row for key, row in self._prekeys.items() if row.not_after >= write.now}
 
-    def _forget_run(self, run: bytes) -> None:
-        for row in self._entries.pop(run, []):
-            del self._ids[run, row.entry_id]
-        self._epochs = {key: row for key, row in self._epochs.items() if key[0] != run}
-        del self._runs[run]
+    def drop_log(self, write: DropLog) -> None:
+        """Forget a log."""
+        self._forget_log(write.log)
+
+    def _forget_log(self, log: bytes) -> None:
+        for row in self._entries.pop(log, []):
+            del self._ids[log, row.entry_id]
+        self._epochs = {key: row for key, row in self._epochs.items() if key[0] != log}
+        self._runs.pop(log, None)
 
     # --- reading --------------------------------------------------------------------------------------------
 
@@ -302,6 +307,7 @@ _APPLY: Final[dict[type[Any], Callable[[MemoryStore, Any], None]]] = {
     PutGroupInfo: MemoryStore.put_group_info,
     PutMail: MemoryStore.put_mail,
     AckMail: MemoryStore.ack_mail,
+    DropLog: MemoryStore.drop_log,
     DropMailbox: MemoryStore.drop_mailbox,
     PutMailKey: MemoryStore.put_mail_key,
     PutInvite: MemoryStore.put_invite,

@@ -29,6 +29,7 @@ from cloister.relay.store import index, retention, schema
 from cloister.relay.store.interface import (
     AckMail,
     Counts,
+    DropLog,
     DropMailbox,
     DropPrekey,
     DropPrekeys,
@@ -127,6 +128,7 @@ class SqliteStore:
             PutMail: self._put_mail,
             PutInvite: self._put_invites,
             DropMailbox: self._drop_mailboxes,
+            DropLog: self._drop_logs,
             Purge: self._purge,
         }
 
@@ -226,7 +228,7 @@ class SqliteStore:
         execute = self._writer.execute
         self._empty(times)
         for (run,) in execute("SELECT run FROM runs WHERE deadline < ? LIMIT 100", (times.runs,)).fetchall():
-            self._forget_run(run)
+            self._forget_log(run)
         execute(
             "DELETE FROM mail WHERE ts_ms < CASE WHEN body IS NULL THEN ? ELSE ? END", (times.delivered, times.mail)
         )
@@ -255,19 +257,23 @@ class SqliteStore:
                 )
         self._sweep = found[-1][0] if len(found) == _SWEEP else 0
 
-    def _forget_run(self, run: bytes) -> None:
+    def _drop_logs(self, group: list[DropLog]) -> None:
+        for write in group:
+            self._forget_log(write.log)
+
+    def _forget_log(self, log: bytes) -> None:
         execute = self._writer.execute
-        first = self._number(run) << _SEQ_BITS
+        first = self._number(log) << _SEQ_BITS
         span = (first, first | _SEQ_MASK)
         blocks = execute("SELECT data FROM blocks WHERE id BETWEEN ? AND ?", span).fetchall()
         keys = [(row.entry_id, first | row.seq) for (data,) in blocks for row in _decode(data)]
         self._writer.executemany("DELETE FROM ids WHERE entry_id = ? AND id = ?", keys)
         self._index.forget(keys)
         execute("DELETE FROM blocks WHERE id BETWEEN ? AND ?", span)
-        execute("DELETE FROM epochs WHERE log = ?", (run,))
-        execute("DELETE FROM runs WHERE run = ?", (run,))
-        execute("DELETE FROM logs WHERE log = ?", (run,))
-        del self._numbers[run]
+        execute("DELETE FROM epochs WHERE log = ?", (log,))
+        execute("DELETE FROM runs WHERE run = ?", (log,))
+        execute("DELETE FROM logs WHERE log = ?", (log,))
+        del self._numbers[log]
 
     # --- reading --------------------------------------------------------------------------------------------
 
