@@ -20,12 +20,14 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.primitives import Rng
 from cloister.primitives.kdf import sha256
 from cloister.protocols.interface import (
     NO_EPOCH,
     Add,
+    Ask,
     Behind,
     Change,
     Channel,
@@ -44,6 +46,7 @@ from cloister.protocols.interface import (
     Need,
     OpenRun,
     Post,
+    PreKey,
     Put,
     RoomPolicy,
     Session,
@@ -93,6 +96,8 @@ class Net:
     rooms: dict[bytes, Log] = field(default_factory=dict)
     runs: dict[bytes, Log] = field(default_factory=dict)
     mail: dict[str, list[Envelope]] = field(default_factory=dict)
+    prekeys: dict[str, list[PreKey]] = field(default_factory=dict)
+    """Device -> what it has published and nobody has claimed; nothing for devices made by other means."""
     pairs: dict[bytes, tuple[Node, Node]] = field(default_factory=dict)
     """Session code -> the two that the rendezvous has paired."""
     passed: dict[str, list[Envelope]] = field(default_factory=dict)
@@ -111,6 +116,7 @@ class Net:
         me = Me(device=name, keys=keys_of(index), directory=lambda: directory, realm="home")
         made = Node(net=self, suite=suite, me=me, rng=seeded((self.seed, user, index)))
         self.nodes.append(made)
+        self.prekeys[name] = []
         return made
 
     # --- what a device sends ---
@@ -170,6 +176,16 @@ class Net:
         for device, kind, body in effect.sealed:
             self.deposit(node.name, device, kind, body)
 
+    def claim_prekeys(self, devices: Iterable[str]) -> list[list[object]]:
+        """One prekey of each of these devices that has any, as a driver answers to Need("prekeys")."""
+        found: list[list[object]] = []
+        for device in devices:
+            waiting = self.prekeys.get(device, [])
+            if waiting:
+                each = waiting.pop(0)
+                found.append([device, each.public, each.ref, each.not_before, each.expires])
+        return found
+
     def deposit(self, sender: str, device: str, kind: str, body: bytes) -> None:
         """Put an item into a mailbox."""
         item = Envelope(channel=MAILBOX, kind=kind, payload=body, sender=sender)
@@ -217,6 +233,11 @@ class Node:
     delivered: list[Deliver] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     needs: list[Need] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    accepts: bool | None = True
+    """What the person says to an invitation; None: nobody is there."""
+    prekeys: dict[bytes, PreKey] = field(default_factory=dict)
+    """Own prekeys by reference."""
     changes: list[EpochChanged] = field(default_factory=list)
     effects: list[Effects] = field(default_factory=list)
     alarm: int | None = None
@@ -264,11 +285,37 @@ class Node:
             case Fault():
                 self.faults.append(effect)
             case Need():
-                self.needs.append(effect)
+                self._fetch(effect)
             case Wake():
                 self.alarm = effect.at
+            case Ask():
+                self._person(effect)
             case _:
-                """Put and Drop are done, Ask has no one to ask."""
+                """Put and Drop are done."""
+
+    def _person(self, ask: Ask) -> None:
+        """What the person at this device says to a question of this kind, if anybody is there."""
+        self.asked.append(ask)
+        if ask.kind == "accept" and self.accepts is not None:
+            self.decide(accept=self.accepts)
+
+    def decide(self, *, accept: bool) -> Effects:
+        """Say yes or no to an invitation."""
+        return self.apply(self.live.answer("accept", bytes([accept]), self.net.now, self.rng))
+
+    def _fetch(self, need: Need) -> None:
+        """Prekeys of others that this relay has a stock of: what it has, or none."""
+        self.needs.append(need)
+        devices = [ref.decode() for ref in need.ids if ref.startswith(b"cloister://")]
+        if devices and self.session is not None and self.net.prekeys.keys() >= set(devices):
+            found = self.net.claim_prekeys(devices)
+            self.apply(self.session.answer("prekeys", enc(found), self.net.now, self.rng))
+
+    def publish_prekeys(self, count: int) -> None:
+        """Bring prekeys to the relay."""
+        made = self.suite.prekeys(self.me, count, self.net.now, self.rng)
+        self.prekeys.update({each.ref: each for each in made})
+        self.net.prekeys.setdefault(self.name, []).extend(made)
 
     def _send(self, effect: Post | Commit | OpenRun | Direct | Follow | Unfollow) -> None:
         match effect:
@@ -301,13 +348,23 @@ class Node:
         """An envelope, as the engine routes it: a proposal for a room that is not there leads to `join`."""
         if self.session is None:
             try:
-                self.session, effects = self.suite.join(self.me, envelope, None, self.net.now, self.rng)
+                self.session, effects = self._enter(envelope)
             except Behind as behind:
                 return self.apply((behind.need,))
             except PeerError as error:
                 return self.apply((Fault(code=error.code, check=error.check),))
             return self.apply(effects)
         return self.apply(self.session.receive(envelope, self.net.now, self.rng))
+
+    def _enter(self, envelope: Envelope) -> tuple[Session, Effects]:
+        """Enter, with the own prekey that the invitation names if there is one."""
+        try:
+            return self.suite.join(self.me, envelope, None, self.net.now, self.rng)
+        except Behind as behind:
+            prekey = self.prekeys.pop(behind.need.ids[0], None)
+            if prekey is None:
+                raise
+        return self.suite.join(self.me, envelope, prekey, self.net.now, self.rng)
 
     def say(self, content: bytes) -> bytes:
         """Seal and post; the entry id."""
