@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 import pytest
 
+from cloister.engine import inbox as inboxes
 from cloister.engine import values
 from cloister.engine.logs import FollowedLog
 from cloister.engine.unit import Unit
@@ -142,10 +143,10 @@ def test_more_mail_than_a_mailbox_holds_ends_the_connection(realm: SmallRealm) -
         await world.online()
         inbox = world.devices["alice"].engine._inbox
         inbox._waiting = True
-        item = frames.Item(number=1, item_id=bytes(16), body=bytes(1024))
-        inbox.received(None, [item] * 1000)  # type: ignore[arg-type]
+        items = [frames.Item(number=number, item_id=bytes(16), body=bytes(1024)) for number in range(1, 1002)]
+        inbox.received(None, items[:1000])  # type: ignore[arg-type]
         with pytest.raises(PeerError) as caught:
-            inbox.received(None, [item])  # type: ignore[arg-type]
+            inbox.received(None, items[1000:])  # type: ignore[arg-type]
         assert caught.value.code == "quota"
 
     live(story, realm)
@@ -179,3 +180,94 @@ def test_a_proof_of_a_fork_bears_the_keys_that_signed_it_however_many_the_relay_
     proof = followed.prove_fork(unit, theirs, statements)
     assert proof is not None
     assert ForkProof.decode(proof.encode()).verify(identity.public) == 1
+
+
+def renumbered(number: int) -> Callable[[str, frames.Answer], Sequence[frames.Frame]]:
+    """A relay that gives alice's mail another number."""
+
+    def twist(client: str, frame: frames.Answer) -> Sequence[frames.Frame]:
+        if client == "alice" and isinstance(frame, frames.Mailed):
+            return [frames.Mailed(items=[msgspec.structs.replace(item, number=number) for item in frame.items])]
+        return [frame]
+
+    return twist
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, inboxes.JUMP_MOST + 1])
+def test_a_number_that_no_mailbox_can_have_reached_is_refused_and_silences_nothing(
+    realm: SmallRealm, number: int
+) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        world.twist = renumbered(number)
+        made = await world.devices["bob"].execute(values.CreateRoom(title="x", suite="nonces", members=["alice"]))
+        await world.until(lambda: world.alarms("alice"))
+        assert world.devices["alice"].engine._inbox.position == 0
+        world.twist = lambda _client, frame: [frame]
+        await world.until(lambda: world.state("alice", made.id) == "ready")
+
+    assert set(live(story, realm).alarms("alice")) == {"gap"}
+
+
+def test_a_number_that_was_believed_is_noticed_and_the_mail_is_read_from_its_beginning(realm: SmallRealm) -> None:
+    """The relay was honest again after it had lied: its own mailbox never came so far."""
+
+    async def story(world: World) -> None:
+        await world.online()
+        alice = world.devices["alice"]
+        world.twist = renumbered(inboxes.JUMP_MOST)
+        await world.devices["bob"].execute(values.CreateRoom(title="x", suite="nonces", members=["alice"]))
+        await world.until(lambda: alice.engine._inbox.position == inboxes.JUMP_MOST)
+        world.twist = lambda _client, frame: [frame]
+        alice.crash()
+        alice.start()
+        made = await world.devices["carol"].execute(values.CreateRoom(title="y", suite="nonces", members=["alice"]))
+        await world.until(lambda: world.state("alice", made.id) == "ready")
+
+    assert "gap" in live(story, realm).alarms("alice")
+
+
+def test_mail_that_was_given_before_is_the_relays_fault(realm: SmallRealm) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        inbox = world.devices["alice"].engine._inbox
+        inbox._waiting = True
+        item = frames.Item(number=1, item_id=bytes(16), body=bytes(1024))
+        inbox.received(None, [item])  # type: ignore[arg-type]
+        with pytest.raises(PeerError) as caught:
+            inbox.received(None, [item])  # type: ignore[arg-type]
+        assert caught.value.code == "replay"
+
+    live(story, realm)
+
+
+def test_a_mailbox_key_that_was_given_up_is_not_taken_again(realm: SmallRealm) -> None:
+    """The relay brings an old statement back, whose private key may be known by now."""
+
+    async def story(world: World) -> None:
+        await world.online()
+        account, alice = realm.accounts["bob"], world.devices["alice"]
+        old = MailboxKey.make(account.device, account.keys, clock.now() - 5000)
+        new = MailboxKey.make(account.device, account.keys, clock.now())
+        world.core.directory.keep_mail_key(account.device, new.encode())
+        world.stir()
+        await asyncio.sleep(1)
+        made = await alice.execute(values.CreateRoom(title="x", suite="nonces", members=["bob"]))
+        await world.until(lambda: world.state("alice", made.id) == "ready")
+        world.core.directory.keep_mail_key(account.device, old.encode())
+        world.stir()
+        alice.crash()
+        alice.start()
+        await world.until(lambda: alice.engine.link.online)
+        await alice.execute(values.CreateRoom(title="y", suite="nonces", members=["bob"]))
+        await world.until(lambda: world.alarms("alice") == ["replay"])
+        assert len(world.devices["bob"].engine.rooms.rooms) == 1
+        world.core.directory.keep_mail_key(account.device, new.encode())
+        world.stir()
+        alice.crash()
+        alice.start()
+        await world.until(lambda: alice.engine.link.online)
+        made = await alice.execute(values.CreateRoom(title="z", suite="nonces", members=["bob"]))
+        await world.until(lambda: world.state("alice", made.id) == "ready")
+
+    live(story, small_realm())

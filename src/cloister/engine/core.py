@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import structs
+
 from cloister.engine import inputs
 from cloister.engine.account import Account
 from cloister.engine.commands import Commands, room_info
@@ -34,13 +36,14 @@ from cloister.engine.room import Room
 from cloister.engine.rooms import PATIENCE, Rooms
 from cloister.engine.rows import Outgoing
 from cloister.engine.store import Store
+from cloister.engine.unborn import Unborn
 from cloister.engine.unit import Unit
 from cloister.engine.users import Users
 from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged
 from cloister.errors import CloisterError, PeerError, UnavailableError
 from cloister.identity.realm import RealmState
 from cloister.primitives import Rng
-from cloister.protocols.interface import NO_EPOCH, Me, Suite
+from cloister.protocols.interface import NO_EPOCH, Me, State, Suite
 from cloister.wire import frames
 from cloister.wire.frames import REALM_LOG, Head
 from cloister.wire.limits import HOUR
@@ -65,7 +68,10 @@ class Engine:
         self.rooms.outbox = self.outbox
         self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms)
         self._intents = Intents(self.rooms)
-        self._inbox = Inbox(account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._need_realm)
+        self._unborn = Unborn(self.rooms)
+        self._inbox = Inbox(
+            account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._unborn, self._need_realm
+        )
         self._commands = Commands(
             account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users
         )
@@ -181,7 +187,7 @@ class Engine:
                 unit.notify(lambda cursor: ConnectionChanged(cursor=cursor, state="online"))
             case frames.MailKeys():
                 self.link.answered(frame.rid)
-                for device, code in self.outbox.mail_keys(frame):
+                for device, code in self.outbox.mail_keys(unit, frame):
                     unit.notify(lambda cursor, device=device, code=code: Alarm(  # type: ignore[misc]
                         cursor=cursor, code=code, peer=device, detail="mailbox key"))  # fmt: skip
             case frames.PrekeysLow():
@@ -237,6 +243,8 @@ class Engine:
                 log.tries += 1
                 if refused.code == "not_allowed":
                     self.rooms.try_another(unit, log.id)
+        elif asked.what == "mailopen" and refused.code == "gap":
+            self._inbox.unknown_position(unit)
         elif asked.what == "mailkeys":
             self.outbox.keys_refused(unit)
         elif asked.what == "claim":
@@ -350,6 +358,11 @@ class Engine:
             if room_id in self.rooms.rooms:
                 self._intents.work(unit, self.rooms.rooms[room_id])
                 self._tell_room(unit, self.rooms.rooms[room_id])
+        self._unborn.drop_ended(unit)
+        dropped, self._unborn.dropped = self._unborn.dropped, []
+        for room in dropped:
+            self._intents.forget(room.id)
+            self._tell_dropped(unit, room)
         if self.link.online:
             for log, token in self._logs():
                 self._present(unit, log, token)
@@ -379,9 +392,14 @@ class Engine:
         info = room_info(room)
         unit.notify(lambda cursor: RoomChanged(cursor=cursor, room=info, what=_what(info)))
 
+    def _tell_dropped(self, unit: Unit, room: Room) -> None:
+        info = structs.replace(room_info(room), state=State.REMOVED.value)
+        unit.notify(lambda cursor: RoomChanged(cursor=cursor, room=info, what="never began"))
+
     def _purge(self, unit: Unit) -> None:
         if unit.now >= self._purge_at:
             self._purge_at = unit.now + PURGE_EVERY
+            self._unborn.drop_outdated(unit)
             for room in self.rooms.rooms.values():
                 purge(unit, room.log)
             self._prekeys.purge(unit)

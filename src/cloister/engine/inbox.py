@@ -4,6 +4,8 @@ Source: docs/spec/identity.md ("Mailbox"). Invariants
 - Items are handled in order; the position is stored in the unit that handled them, then the relay may delete.
 - An item whose sender or context needs a longer realm log waits, with all behind it, until the relay's newest log
   has come; what that does not settle is passed over.
+- Numbers grow, by no more than a mailbox can ever have given (JUMP_MOST): a number must not silence what comes after
+  it. A relay that does not know the position (`gap`) is read from its first item on.
 - An item that cannot be opened or judged is passed over with an alarm: it never blocks the ones behind it.
 """
 
@@ -11,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from cloister.engine import evidence
 from cloister.engine.account import Account
 from cloister.engine.link import Asked, Link
 from cloister.engine.prekeys import Prekeys
 from cloister.engine.realm_log import RealmLog
+from cloister.engine.room import Room
 from cloister.engine.rooms import Rooms
+from cloister.engine.unborn import Unborn, gives_way
 from cloister.engine.unit import Unit
 from cloister.engine.values import Alarm
 from cloister.errors import CloisterError, PeerError, UsageError
@@ -25,6 +30,9 @@ from cloister.identity.mailbox import MailboxItem, open_item
 from cloister.primitives.signature import VerifyKey
 from cloister.protocols.interface import Behind, Channel, ChannelKind, Effects, Envelope, Me, Session, Suite
 from cloister.wire import frames, limits
+
+JUMP_MOST: Final = 1_000_000
+"""Between two items: a mailbox that was full all the time, and drained by age alone, takes eighty years for it."""
 
 INBOX = Channel(ChannelKind.MAILBOX, b"")
 
@@ -40,6 +48,7 @@ class Inbox:
     realm: RealmLog
     rooms: Rooms
     prekeys: Prekeys
+    unborn: Unborn
     need_realm: Callable[[Unit, int], None]
     position: int = 0
     opened: bool = False
@@ -61,13 +70,27 @@ class Inbox:
         """Ask for what waits, once the realm log is there."""
         if not self.opened and self.link.online and self.realm.size:
             self.opened = True
-            rid = self.link.request(Asked("mail"))
+            rid = self.link.request(Asked("mailopen"))
             unit.transmit(frames.encode(frames.MailOpen(rid=rid, after=self.position)))
+
+    def unknown_position(self, unit: Unit) -> None:
+        """The relay has never given the item that was read last: somebody else's numbers were believed."""
+        if self.position:
+            self._alarm(unit, PeerError("gap", "the relay does not know the mail that it gave before"))
+            self.position, self.opened = 0, False
+            unit.put("meta", b"mail position", bytes(8))
 
     def received(self, unit: Unit, items: list[frames.Item]) -> None:
         """Items came; a relay that sends more than a mailbox holds breaks a rule."""
         if len(self._held) + len(items) > limits.MAILBOX.value:
             raise PeerError("quota", "more mail at once than a mailbox holds")
+        last = self._held[-1].number if self._held else self.position
+        for item in items:
+            if item.number <= last:
+                raise PeerError("replay", "mail that was given before")
+            if item.number > last + JUMP_MOST:
+                raise PeerError("gap", "mail whose number lies ahead of all that a mailbox holds")
+            last = item.number
         self._held.extend(items)
         self.work(unit)
 
@@ -81,13 +104,12 @@ class Inbox:
         before = self.position
         while self._held and not self._waiting:
             item = self._held[0]
-            if item.number > self.position:
-                wait = self._handle(unit, item)
-                if wait:
-                    self._waiting, self._tried = True, item.number
-                    self.need_realm(unit, wait)
-                    break
-                self.position = item.number
+            wait = self._handle(unit, item)
+            if wait:
+                self._waiting, self._tried = True, item.number
+                self.need_realm(unit, wait)
+                break
+            self.position = item.number
             self._held.pop(0)
         if self.position != before:
             unit.put("meta", b"mail position", self.position.to_bytes(8, "big"))
@@ -127,15 +149,27 @@ class Inbox:
         if opened.room is None or suite not in self.suites:
             raise PeerError("unsupported", "a mailbox item of an unknown kind")
         room = self.rooms.rooms.get(opened.room)
-        if room is None:
-            session, effects = self._join(unit, self.suites[suite], envelope)
-            if session.view.room != opened.room:
-                raise PeerError("misrouted", "an invitation to another room than its item says")
-            self.rooms.open(unit, opened.room, suite, session, effects)
+        if room is None or self._may_replace(room, suite):
+            self._enter(unit, opened.room, suite, envelope, room)
             return 0
         if room.suite != suite:
             raise PeerError("misrouted", "a mailbox item of another suite than its room's")
         return self.rooms.mail(unit, room, envelope)
+
+    def _may_replace(self, room: Room, suite: str) -> bool:
+        """Whether a room that never began stands in the way; rooms whose suite has runs judge each proposal alike."""
+        return gives_way(room) and (room.suite != suite or self.suites[suite].caps.async_join)
+
+    def _enter(self, unit: Unit, room_id: bytes, suite: str, envelope: Envelope, old: Room | None) -> None:
+        """An invitation makes a room, in the place of `old` where it is acceptable."""
+        if old is None:
+            self.unborn.check_few(envelope.sender or "")
+        session, effects = self._join(unit, self.suites[suite], envelope)
+        if session.view.room != room_id:
+            raise PeerError("misrouted", "an invitation to another room than its item says")
+        if old is not None:
+            self.unborn.drop(unit, old)
+        self.rooms.open(unit, room_id, suite, session, effects, envelope.sender or "")
 
     def _join(self, unit: Unit, suite: Suite, envelope: Envelope) -> tuple[Session, Effects]:
         """Enter by an invitation, with the key package that it was made for where the suite has such."""

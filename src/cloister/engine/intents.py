@@ -54,6 +54,10 @@ class Intents:
         self._of.setdefault(room.id, {})[number] = intent
         unit.put("intent", room.id + rows.key(number), rows.encode(intent))
 
+    def forget(self, room: bytes) -> None:
+        """The room is gone."""
+        self._of.pop(room, None)
+
     def work(self, unit: Unit, room: Room) -> None:
         """The room has moved: drop what is true, try again what is not."""
         for number, intent in list(self._of.get(room.id, {}).items()):

@@ -216,13 +216,20 @@ class FollowedLog:
 
 
 def purge(unit: Unit, log: FollowedLog) -> None:
-    """Forget raw entries and heads older than KEEP; the newest stays, the log goes on from it."""
+    """Forget entries, heads and entry ids older than KEEP; the newest entry stays, the log goes on from it."""
     for key, row in unit.store.scan("entry", log.id):
         entry = _entry.decode(row[32:])
         if entry.ts_ms > unit.now - KEEP or entry.seq >= log.chain.seq:
             return
         unit.delete("entry", key)
         unit.delete("head", key)
+        unit.delete("entryid", log.id + entry.entry_id)
+
+
+def forget(unit: Unit, log: bytes) -> None:
+    """Nobody reads this log any more: every row of it goes."""
+    for table in ("entry", "head", "entryid"):
+        unit.drop_all(table, log)
 
 
 def stored_entries(store: Store, log: bytes) -> list[Entry | Stub]:

@@ -39,6 +39,8 @@ from cloister.wire.frames import Mail
 WINDOW: Final = 16
 """Posts of one lane that may be under way together."""
 MAIL_LANE: Final = b"mail"
+MAIL_KEY: Final = b"mail key "
+"""With a device's id the name of the row that holds the time (ms) of its newest statement seen here."""
 FRAME_ROOM: Final = limits.FRAME.value - 4 * limits.KIB
 """Bytes of a frame that mailbox items may take."""
 PART: Final = limits.PART.value
@@ -318,7 +320,7 @@ class Outbox:
         self._keys_asked = False
         self.retry_at = unit.now + self._pause
 
-    def mail_keys(self, answer: frames.MailKeys) -> list[tuple[str, str]]:
+    def mail_keys(self, unit: Unit, answer: frames.MailKeys) -> list[tuple[str, str]]:
         """Mailbox keys came; the devices whose statement was refused, each with the code."""
         self._keys_asked = False
         if len(answer.statements) != len(self._asked_for):
@@ -326,15 +328,23 @@ class Outbox:
         refused = []
         for device, data in zip(self._asked_for, answer.statements, strict=True):
             try:
-                self._mail_keys[device] = None if data is None else self._checked(device, data)
+                self._mail_keys[device] = None if data is None else self._checked(unit, device, data)
             except PeerError as error:
                 self._mail_keys[device] = None
                 refused.append((device, error.code))
         return refused
 
-    def _checked(self, device: str, data: bytes) -> bytes:
+    def _checked(self, unit: Unit, device: str, data: bytes) -> bytes:
+        """The key of a statement that is not older than the newest one seen here: the relay must not bring back
+        a key that its owner has given up.
+        """
         statement = MailboxKey.decode(data)
         statement.check(device, self.realm().device(device).key)
+        name = MAIL_KEY + device.encode()
+        newest = int.from_bytes(unit.get("meta", name) or b"", "big")
+        if statement.ts < newest:
+            raise PeerError("replay", "an older mailbox key than was shown before")
+        unit.put("meta", name, statement.ts.to_bytes(8, "big"))
         return statement.public
 
     # --- answers ---

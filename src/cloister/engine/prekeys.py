@@ -138,7 +138,9 @@ class Prekeys:
 
     def claimed(self, unit: Unit, room: bytes, packages: list[frames.Prekey | None]) -> None:
         """Packages came: the session judges them."""
-        devices = self._claims.pop(room, ())
+        devices = self._claims.pop(room, None)
+        if devices is None:  # the room is gone
+            return
         if len(devices) != len(packages):
             raise PeerError("bad_encoding", "key packages that were not asked for")
         found = [
@@ -155,6 +157,11 @@ class Prekeys:
         if any(isinstance(effect, Need) and effect.what == "realm" for effect in effects):
             room.wake_at = min(room.wake_at or unit.now + PATIENCE[-1], unit.now + PATIENCE[-1])
         return not any(isinstance(effect, Fault | Need) for effect in effects)
+
+    def forget(self, room: bytes) -> None:
+        """The room is gone: nothing is claimed for it."""
+        self._wanted.pop(room, None)
+        self._claims.pop(room, None)
 
     def refused(self, room: bytes) -> None:
         """The relay gives none now: the session asks again in its time."""

@@ -22,7 +22,8 @@ class Room:
     """A room on this device. `blocked` is the realm log size that the next entry waits for, or 0.
 
     `entering` are tokens of agreed keys, the newest first, of which one commit will stand in the log: any member may
-    have proposed a run that takes this device in.
+    have proposed a run that takes this device in. `inviter` is the URI of the user by whose invitation the room came
+    here (empty: made here), `opened_at` (ms) when.
     """
 
     id: bytes
@@ -35,6 +36,8 @@ class Room:
     wake_at: int = 0
     blocked: int = 0
     entering: list[bytes] = field(default_factory=list)
+    inviter: str = ""
+    opened_at: int = 0
 
     @property
     def token_hash(self) -> bytes:

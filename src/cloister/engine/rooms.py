@@ -22,7 +22,7 @@ from cloister.content.message import decode_text, message_id
 from cloister.engine import evidence, rows
 from cloister.engine.account import Account
 from cloister.engine.link import Link
-from cloister.engine.logs import FollowedLog, LogState
+from cloister.engine.logs import FollowedLog, LogState, forget
 from cloister.engine.messages import Messages
 from cloister.engine.outbox import Outbox, is_sent, sealed_text
 from cloister.engine.room import RELAY_FAULTS as RELAY_FAULTS
@@ -62,6 +62,7 @@ from cloister.protocols.interface import (
     Wake,
 )
 from cloister.wire.frames import Entry, Head, Stub
+from cloister.wire.log import Chain
 
 if TYPE_CHECKING:
     from cloister.engine.prekeys import Prekeys
@@ -93,6 +94,8 @@ class Rooms:
         self.prekeys: Prekeys
         self.moved: set[bytes] = set()
         """Rooms whose state changed in this unit."""
+        self.ended: set[bytes] = set()
+        """Rooms of which a run has ended."""
         self._account = account
         self._me = me
         self._suites = suites
@@ -109,15 +112,19 @@ class Rooms:
             session = self._suites[row.suite].restore(self._me, items)
             log = FollowedLog.load(store, realm, key)
             self.rooms[key] = Room(
-                key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1, entering=row.entering
-            )
+                key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1, entering=row.entering,
+                inviter=row.inviter, opened_at=row.opened_at,
+            )  # fmt: skip
         for key, value in store.scan("run"):
             run = _run_row.decode(value)
             self.runs[key] = Run(key, run.room, run.token, FollowedLog.load(store, realm, key), run.delivered)
 
-    def open(self, unit: Unit, room_id: bytes, suite: str, session: Session, effects: Effects) -> Room:
-        """A session that a suite has just made becomes a room."""
-        room = Room(room_id, suite, session, FollowedLog.load(unit.store, self._account.realm, room_id))
+    def open(
+        self, unit: Unit, room_id: bytes, suite: str, session: Session, effects: Effects, inviter: str = ""
+    ) -> Room:
+        """A session that a suite has just made becomes a room; `inviter` is the device that asked this one in."""
+        log = FollowedLog(Chain(self._account.realm, room_id))
+        room = Room(room_id, suite, session, log, inviter=user_uri(inviter), opened_at=unit.now)
         self.rooms[room_id] = room
         self.save(unit, room)
         self.apply(unit, room, effects)
@@ -130,8 +137,9 @@ class Rooms:
     def save(self, unit: Unit, room: Room) -> None:
         """Store the room's row."""
         row = RoomRow(
-            suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms, entering=room.entering
-        )
+            suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms, entering=room.entering,
+            inviter=room.inviter, opened_at=room.opened_at,
+        )  # fmt: skip
         unit.put("room", room.id, rows.encode(row))
 
     def _save_run(self, unit: Unit, run: Run) -> None:
@@ -260,9 +268,8 @@ class Rooms:
             case Follow():
                 self._follow(unit, room, effect.run_id, effect.token)
             case Unfollow():
-                self.runs.pop(effect.run_id, None)
-                unit.delete("run", effect.run_id)
-                self.outbox.abandon(unit, effect.run_id)
+                self.unfollow(unit, effect.run_id)
+                self.ended.add(room.id)
             case EpochChanged():
                 self._epoch(unit, room, effect)
             case Wake():
@@ -304,9 +311,15 @@ class Rooms:
 
     def _follow(self, unit: Unit, room: Room, run_id: bytes, token: bytes) -> None:
         if run_id not in self.runs:
-            log = FollowedLog.load(unit.store, self._account.realm, run_id)
-            self.runs[run_id] = Run(run_id, room.id, token, log)
+            self.runs[run_id] = Run(run_id, room.id, token, FollowedLog(Chain(self._account.realm, run_id)))
             self._save_run(unit, self.runs[run_id])
+
+    def unfollow(self, unit: Unit, run_id: bytes) -> None:
+        """A run's log is of no more use: nothing of it is kept."""
+        self.runs.pop(run_id, None)
+        unit.delete("run", run_id)
+        forget(unit, run_id)
+        self.outbox.abandon(unit, run_id)
 
     def _epoch(self, unit: Unit, room: Room, effect: EpochChanged) -> None:
         """A new epoch, or a step towards one.

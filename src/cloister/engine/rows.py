@@ -15,7 +15,7 @@ from msgspec import Struct
 class RoomRow(Struct, array_like=True, kw_only=True):
     """A room: its suite, the token of the newest epoch, how far its log was given to the session.
 
-    `entering` are the tokens of agreed keys whose commit is awaited.
+    `entering` are the tokens of agreed keys whose commit is awaited; `inviter` is a user's URI, `opened_at` in ms.
     """
 
     suite: str
@@ -23,6 +23,8 @@ class RoomRow(Struct, array_like=True, kw_only=True):
     delivered: int
     alarms: list[str]
     entering: list[bytes] = []
+    inviter: str = ""
+    opened_at: int = 0
 
 
 class RunRow(Struct, array_like=True, kw_only=True):

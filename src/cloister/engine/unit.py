@@ -77,6 +77,12 @@ class Unit:
         """Remove a row."""
         self._overlay[table, key] = Delete(table, key)
 
+    def drop_all(self, table: str, prefix: bytes) -> None:
+        """Remove every row whose key begins so, this unit's own too."""
+        written = [key for name, key in self._overlay if name == table and key.startswith(prefix)]
+        for key in [*written, *(key for key, _value in self.store.scan(table, prefix))]:
+            self.delete(table, key)
+
     def get(self, table: str, key: bytes) -> bytes | None:
         """A row as this unit will leave it."""
         write = self._overlay.get((table, key))

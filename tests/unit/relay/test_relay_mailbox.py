@@ -126,7 +126,15 @@ def test_what_waits_is_sent_from_where_the_device_stopped(world: World, ann: Cli
     bob = world.client("bob")
     assert [each.number for each in open_mail(bob, after=3)] == [4, 5]
     assert [each.number for each in open_mail(world.client("bob"))] == [1, 2, 3, 4, 5]
-    assert open_mail(world.client("bob"), after=9) == []
+    assert open_mail(world.client("bob"), after=5) == []
+
+
+def test_a_place_that_the_mailbox_never_reached_is_refused(world: World, ann: Client, bob: Client) -> None:
+    """Or a reader that once believed a number would hear nothing for ever."""
+    leave(ann, "bob", 1)
+    bob.hear()
+    assert bob.refused(MailOpen(rid=bob.next(), after=2)) == "gap"
+    assert open_mail(bob, after=1) == []
 
 
 def test_acknowledged_items_are_gone_and_numbers_go_on(world: World, ann: Client, bob: Client) -> None:

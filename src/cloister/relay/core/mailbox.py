@@ -133,7 +133,9 @@ class Mailboxes:
     # --- taking out -----------------------------------------------------------------------------------------
 
     def open(self, peer: Peer, frame: MailOpen, now: int) -> None:
-        """Send what waits beyond `after`, and from now on what comes."""
+        """Send what waits beyond `after`, and from now on what comes; `gap` for a number that was never given."""
+        if frame.after > self._boxes.get(peer.device).durable:
+            raise PeerError("gap", "mail that was never given")
         peer.mail = frame.after
         peer.send(Done(rid=frame.rid))
         self.pump(peer)
