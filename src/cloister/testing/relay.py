@@ -20,12 +20,13 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from cloister.primitives.kdf import sha256
 from cloister.relay.core import Batch, RelayCore
 from cloister.testing import clock
 from cloister.testing.network import Broken, End, Network
 from cloister.testing.realm import SmallRealm
 
-TLS: Final = bytes(32)
+TLS: Final = sha256(b"no TLS in memory")
 """What stands for the SHA-256 of the relay's TLS certificate: there is none in memory."""
 NAME: Final = "relay"
 

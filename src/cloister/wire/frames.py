@@ -7,7 +7,7 @@ Invariants
   surplus items too, which the library would drop in silence.
 - Every field has a type and a size; only PeerError("bad_encoding") leaves `decode_*`.
 - A request carries `rid`, chosen by the client and repeated in the one answer it gets.
-- Before login only Hello, Login and Enrol are parsed, and nothing over limits.LOGIN_FRAME.
+- Before login only Hello, Login, GuestLogin and Enrol are parsed, and nothing over limits.LOGIN_FRAME.
 
 What is signed is never a frame but deterministic CBOR of its fields (`signed_form`).
 """
@@ -23,6 +23,16 @@ from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
 from cloister.wire import limits
+from cloister.wire.meeting import CreateSession as CreateSession
+from cloister.wire.meeting import GuestLogin as GuestLogin
+from cloister.wire.meeting import JoinSession as JoinSession
+from cloister.wire.meeting import Paired as Paired
+from cloister.wire.meeting import Pass as Pass
+from cloister.wire.meeting import Passed as Passed
+from cloister.wire.meeting import PeerLeft as PeerLeft
+from cloister.wire.meeting import Release as Release
+from cloister.wire.meeting import SessionCreated as SessionCreated
+from cloister.wire.meeting import SessionOver as SessionOver
 from cloister.wire.parts import NO_TOKEN as NO_TOKEN
 from cloister.wire.parts import REALM_LOG as REALM_LOG
 from cloister.wire.parts import Chain as Chain
@@ -384,14 +394,16 @@ class Bye(Frame, frozen=True, tag="bye"):
     code: Annotated[str, Meta(max_length=32)]
 
 
-BeforeLogin = Hello | Login | Enrol
+BeforeLogin = Hello | Login | GuestLogin | Enrol
 Request = (
     Present | Forget | Post | Commit | GetGroupInfo | OpenRun | Stage | Deposit | MailOpen | MailAck
     | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Append | InvitePut | UserList | GetPubkey
+    | CreateSession | JoinSession | Pass | Release
 )  # fmt: skip
 Answer = (
     Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | GroupInfo | Mailed | MailKeys
     | PrekeysStored | PrekeysClaimed | PrekeysLow | Users | Pubkey | Done | Refused | Bye
+    | SessionCreated | Paired | Passed | PeerLeft | SessionOver
 )  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -76,6 +76,16 @@ PREKEY_LIFE: Final = Limit("key package's life", 90 * DAY, "ms", "bad_encoding",
 PREKEY_CLAIM: Final = Limit("devices of a claim", 60, "devices", "bad_encoding", "their packages fit one frame")
 CLAIM_RATE: Final = Limit("claims of a device", 6 * SECOND, "ms apart, burst 600", "quota", "one device's collecting")
 CLAIMED_RATE: Final = Limit("claims on a device", 10 * MINUTE, "ms apart, burst 60", "the last resort", "draining")
+GUEST_RATE: Final = Limit("new guests of an address", 6 * MINUTE, "ms apart, burst 10", "quota", "strangers")
+CODE_LIFE: Final = Limit("session code", 10 * MINUTE, "ms", "session_over", "how long a code waits for its joiner")
+CODE_TRIES: Final = Limit("joins of a code without D4", 3, "joins", "session_over", "guesses at its secret half")
+CODES: Final = Limit("session codes", 10_000, "a relay", "quota", "relay memory; ids stay hard to hit")
+JOIN_RATE: Final = Limit("joins that find nothing", MINUTE, "ms apart of an address, burst 10", "quota", "guessing ids")
+CODE_BODY: Final = Limit("message of an agreement", KIB, "bytes", "bad_encoding", "D1 to D4")
+GUEST_ROOMS: Final = Limit("guest rooms", 1_000, "a relay", "quota", "growth by strangers")
+GUEST_ENTRIES: Final = Limit("entries of a guest room", 1_000, "entries", "quota", "growth by strangers")
+GUEST_BYTES: Final = Limit("guest room", MIB, "bytes of payload", "quota", "growth by strangers")
+GUEST_LIFE: Final = Limit("guest room's life", DAY, "ms", "no_session", "then the room is deleted")
 
 TABLE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Limit))
 """All rows, in the order of this file."""
