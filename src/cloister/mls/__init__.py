@@ -24,7 +24,7 @@ from cloister.mls.extension import (
 from cloister.mls.framing import Sender
 from cloister.mls.group import Group, Received, no_psks
 from cloister.mls.group_info import GroupInfo
-from cloister.mls.joining import JoinOptions
+from cloister.mls.joining import JoinOptions, OpenedWelcome
 from cloister.mls.key_package import (
     KeyPackage,
     KeyPackageSecrets,
@@ -65,6 +65,7 @@ __all__ = [
     "StagedCommit",
     "CommitOptions",
     "JoinOptions",
+    "OpenedWelcome",
     "Origin",
     "Changes",
     "ACTIVE",

@@ -39,7 +39,7 @@ from cloister.mls.framing import (
 )
 from cloister.mls.group_info import GroupInfo
 from cloister.mls.group_state import GroupState
-from cloister.mls.joining import JoinOptions
+from cloister.mls.joining import JoinOptions, OpenedWelcome
 from cloister.mls.key_package import KeyPackage, KeyPackageSecrets
 from cloister.mls.leaf_node import SOURCE_UPDATE, LeafNode, LeafPlace, make_leaf
 from cloister.mls.message import decode_message, encode_message
@@ -61,6 +61,13 @@ from cloister.primitives import Rng
 def no_psks(psk: PreSharedKeyId) -> bytes | None:
     """For groups without external pre-shared keys."""
     return None
+
+
+def _welcome(message: bytes) -> Welcome:
+    decoded = decode_message(message)
+    if not isinstance(decoded, Welcome):
+        refuse("MLS-V009", "not a Welcome")
+    return decoded
 
 
 _DEFAULT: Final = CommitOptions()
@@ -94,6 +101,11 @@ class Group:
         epoch, secret = joining.create(identity, suite, group_id, extensions, policy, now, rng)
         return cls(GroupState.start(epoch, secret), policy)
 
+    @staticmethod
+    def open_welcome(own: KeyPackageSecrets, welcome: bytes, lookup: PskLookup = no_psks) -> OpenedWelcome:
+        """Look into a Welcome whose tree is still to be fetched; `join` verifies."""
+        return joining.open_welcome(own, _welcome(welcome), lookup)
+
     @classmethod
     def join(
         cls,
@@ -106,9 +118,7 @@ class Group:
         options: JoinOptions | None = None,
     ) -> Group:
         """Enter by a Welcome; delete the key package's secrets afterwards unless it is of last resort."""
-        message = decode_message(welcome)
-        if not isinstance(message, Welcome):
-            refuse("MLS-V009", "not a Welcome")
+        message = _welcome(welcome)
         if identity.key.public.raw != own.package.leaf_node.signature_key:
             raise UsageError("usage", "the key package is not this identity's")
         chosen = options or JoinOptions()
@@ -151,9 +161,12 @@ class Group:
         return cls(GroupState.start(epoch, secret), policy), message
 
     @classmethod
-    def restore(cls, items: Items, identity: Identity, policy: Policy) -> Group:
-        """From stored items; UsageError when `identity` is not the one of the group's leaf."""
-        return cls(GroupState.restore(items, identity), policy)
+    def restore(cls, items: Items, identity: Identity, policy: Policy, *coming: Identity) -> Group:
+        """From stored items; `coming` are identities that one's pending Updates and commits bring.
+
+        UsageError when the group's leaf, or one of these, is of none of them.
+        """
+        return cls(GroupState.restore(items, (identity, *coming)), policy)
 
     # what is
 

@@ -11,10 +11,12 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from cloister.codec.tls import Reader, decode
-from cloister.errors import UnavailableError, UsageError
+from cloister.errors import UnavailableError
 from cloister.mls import store
 from cloister.mls.committing import OwnUpdates
 from cloister.mls.epoch import Epoch, Identity
@@ -221,16 +223,16 @@ class GroupState:
         return overview.encode()
 
     @classmethod
-    def restore(cls, items: Items, identity: Identity) -> GroupState:
-        """From stored items."""
+    def restore(cls, items: Items, identities: Sequence[Identity]) -> GroupState:
+        """From stored items; the newest epoch's leaf is of one of the identities."""
         if b"g" not in items:
             raise UnavailableError("damaged", "no group is stored here")
         overview = Overview.decode(items[b"g"])
         numbers = (overview.epoch, *(number for number, _ in overview.past))
-        epochs = {number: _read_epoch(items, number, identity) for number in numbers}
+        epochs = {number: _read_epoch(items, number, identities[0]) for number in numbers}
         current = epochs[overview.epoch]
-        if current.leaf(current.own).signature_key != identity.key.public.raw:
-            raise UsageError("usage", "this identity is not the one of the stored group")
+        own = store.identity_of(current.leaf(current.own).signature_key, identities)
+        current = epochs[overview.epoch] = replace(current, identity=own)
         trees = store.read_secret_trees(
             items, {number: (epoch.suite, epoch.tree.size) for number, epoch in epochs.items()}
         )
@@ -238,10 +240,10 @@ class GroupState:
         state.state, state.reinit = overview.state, overview.reinit
         for number, passed_at in overview.past:
             state.past[number] = (Live(epochs[number], trees[number]), passed_at)
-        state._restore_things(items, identity)
+        state._restore_things(items, identities)
         return state
 
-    def _restore_things(self, items: Items, identity: Identity) -> None:
+    def _restore_things(self, items: Items, identities: Sequence[Identity]) -> None:
         epoch = self.live.epoch
         for key, value in sorted(items.items()):
             letter, rest = key[:1], key[1:]
@@ -249,18 +251,18 @@ class GroupState:
                 self.proposals[rest] = decode(store.read_sent, value)
             elif letter == b"m":
                 self._echoes[rest] = value
-            elif letter == b"u" and self._made_by(rest, identity):
-                self.updates[rest] = (epoch.suite.hpke_private(value), identity)
+            elif letter == b"u":
+                private = epoch.suite.hpke_private(value)
+                self.updates[rest] = (private, store.identity_of(self._updated_leaf(rest), identities))
             elif letter == b"c":
-                self.own_commits[rest] = store.decode_staged(value, epoch, identity)
+                self.own_commits[rest] = store.decode_staged(value, epoch, identities)
 
-    def _made_by(self, public: bytes, identity: Identity) -> bool:
-        """Whether the pending Update with this key is signed by `identity` (it might have brought another)."""
-        return any(
-            each.proposal.leaf_node.signature_key == identity.key.public.raw
-            for each in self.proposals.values()
-            if isinstance(each.proposal, Update) and each.proposal.leaf_node.encryption_key == public
-        )
+    def _updated_leaf(self, public: bytes) -> bytes:
+        """The signature key that the pending Update with this encryption key brings."""
+        for each in self.proposals.values():
+            if isinstance(each.proposal, Update) and each.proposal.leaf_node.encryption_key == public:
+                return each.proposal.leaf_node.signature_key
+        raise UnavailableError("damaged", "an Update's key is stored without the Update")
 
 
 def _read_epoch(items: Items, number: int, identity: Identity) -> Epoch:

@@ -129,6 +129,52 @@ def _path_keys(tree: RatchetTree, own: int, signer: int, secrets: GroupSecrets) 
     return treekem.climb(tree, nodes, secrets.path_secret, "MLS-V112")[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedWelcome:
+    """What a Welcome holds for one newcomer, without its tree: decrypted, but by nobody's signature yet.
+
+    Enough to find and open what lies beside the Welcome, by the exporter of the epoch it leads into; `Group.join` with
+    the tree is what verifies.
+    """
+
+    suite: CipherSuite
+    info: GroupInfo
+    group_secrets: GroupSecrets
+    special: PreSharedKeyId | None
+    secrets: key_schedule.EpochSecrets
+    encryption_secret: EncryptionSecret
+
+    @property
+    def group_id(self) -> bytes:
+        """The group that the Welcome says it leads into."""
+        return self.info.context.group_id
+
+    def export(self, label: str, context: bytes, length: int) -> bytes:
+        """The exporter of that epoch: `length` bytes."""
+        return key_schedule.export(self.suite, self.secrets.exporter_secret, label, context, length)
+
+    def __repr__(self) -> str:
+        return "<OpenedWelcome>"
+
+
+def open_welcome(own: KeyPackageSecrets, welcome: Welcome, lookup: committing.PskLookup) -> OpenedWelcome:
+    """Decrypt a Welcome and derive its epoch's secrets."""
+    suite = suite_of(own.package.suite_id)
+    secrets = open_secrets(suite, welcome, own)
+    special = successor.special_psk(suite, secrets.psks)
+    psk = PskSecret(psk_secret(suite, committing.look_up_psks(lookup, secrets.psks)))
+    info = open_info(suite, welcome, secrets.joiner_secret, psk)
+    derived, encryption = key_schedule.derive_epoch(suite, secrets.joiner_secret, psk, info.context.encoded)
+    return OpenedWelcome(
+        suite=suite,
+        info=info,
+        group_secrets=secrets,
+        special=special,
+        secrets=derived,
+        encryption_secret=encryption,
+    )
+
+
 def join(
     own: KeyPackageSecrets,
     identity: Identity,
@@ -139,32 +185,28 @@ def join(
     options: JoinOptions,
 ) -> Start:
     """The epoch that a Welcome leads into."""
-    suite = suite_of(own.package.suite_id)
-    secrets = open_secrets(suite, welcome, own)
-    special = successor.special_psk(suite, secrets.psks)
-    psk = PskSecret(psk_secret(suite, committing.look_up_psks(lookup, secrets.psks)))
-    info = open_info(suite, welcome, secrets.joiner_secret, psk)
+    opened = open_welcome(own, welcome, lookup)
+    suite, info = opened.suite, opened.info
     context = info.context
     check_not_known(options, context.group_id)
     check_joiner_supports(own.package.leaf_node.capabilities, context.extensions)
     tree = info.tree(options.tree)
     _check_info(info, tree, policy, now)
     index = check_own_leaf(tree, own.package.leaf_node)
-    epoch_secrets, encryption = key_schedule.derive_epoch(suite, secrets.joiner_secret, psk, context.encoded)
-    check_info_tag(suite, epoch_secrets, info)
-    keys = {2 * index: own.leaf_key, **_path_keys(tree, index, info.signer, secrets)}
-    successor.check_origin(special, options.origin, context, tree, policy)
+    check_info_tag(suite, opened.secrets, info)
+    keys = {2 * index: own.leaf_key, **_path_keys(tree, index, info.signer, opened.group_secrets)}
+    successor.check_origin(opened.special, options.origin, context, tree, policy)
     epoch = Epoch(
         suite=suite,
         context=context,
         tree=tree,
-        secrets=epoch_secrets,
+        secrets=opened.secrets,
         confirmation_tag=info.confirmation_tag,
         own=index,
         identity=identity,
         private_keys=keys,
     )
-    return epoch, encryption
+    return epoch, opened.encryption_secret
 
 
 def check_info_tag(suite: CipherSuite, secrets: key_schedule.EpochSecrets, info: GroupInfo) -> None:

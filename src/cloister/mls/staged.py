@@ -68,6 +68,10 @@ class StagedCommit:
             raise UsageError("usage", "this member is removed by the commit")
         return self.next_epoch
 
+    def ratchet_tree(self) -> bytes:
+        """The pending epoch's public tree, for newcomers whose Welcome does not hold it."""
+        return self.pending.tree.encode()
+
     def export(self, label: str, context: bytes, length: int) -> bytes:
         """The pending epoch's exporter: `length` bytes."""
         return self.pending.export(label, context, length)

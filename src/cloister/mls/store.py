@@ -21,12 +21,12 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cloister.codec.tls import Reader, Writer, decode
-from cloister.errors import UnavailableError
+from cloister.errors import UnavailableError, UsageError
 from cloister.mls.ciphersuite import CipherSuite
 from cloister.mls.epoch import Epoch, Identity
 from cloister.mls.extension import read_extensions
@@ -202,8 +202,16 @@ def encode_staged(staged: StagedCommit) -> bytes:
     return writer.opaque(epoch.identity.key.public.raw).done()
 
 
-def decode_staged(data: bytes, base: Epoch, identity: Identity) -> StagedCommit:
-    """Read what `encode_staged` gave; `identity` is used when the commit did not replace it."""
+def identity_of(signature_key: bytes, identities: Sequence[Identity]) -> Identity:
+    """The identity with this public key; UsageError when it is not among those that were given."""
+    for identity in identities:
+        if identity.key.public.raw == signature_key:
+            return identity
+    raise UsageError("usage", "none of these identities is the one of the stored group")
+
+
+def decode_staged(data: bytes, base: Epoch, identities: Sequence[Identity]) -> StagedCommit:
+    """Read what `encode_staged` gave; the commit may bring another identity than the base's."""
 
     def read(reader: Reader) -> StagedCommit:
         sender, committer, authenticated = Sender.read(reader), reader.u32(), reader.opaque()
@@ -216,8 +224,7 @@ def decode_staged(data: bytes, base: Epoch, identity: Identity) -> StagedCommit:
         start = reader.position
         reader.nested()
         tree = reader.data[start : reader.position]
-        if reader.opaque() != identity.key.public.raw:
-            raise UnavailableError("damaged", "the commit was made under another identity")
+        identity = identity_of(reader.opaque(), identities)
         reinits = [sent.proposal for sent in proposals if isinstance(sent.proposal, ReInit)]
         return StagedCommit(
             sender=sender,

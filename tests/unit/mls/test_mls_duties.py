@@ -111,7 +111,7 @@ def test_a_removed_member_can_do_nothing_more() -> None:
 
 def test_a_group_of_another_identity_is_not_restored() -> None:
     a, b = group_of("a", "b")
-    with pytest.raises(UsageError, match="identity"):
+    with pytest.raises(UsageError, match="identities"):
         Group.restore(a.group.changes().put, b.identity, POLICY)
 
 
@@ -433,9 +433,17 @@ def test_trees_may_travel_beside_welcome_and_group_info() -> None:
     joiner = Client("c")
     own = joiner.package()
     staged = a.group.commit(NOW, a.rng, [Add(own.package)], CommitOptions(with_tree=False))
+    coming = staged.export("x", b"y", 32)
+    options = JoinOptions(tree=staged.ratchet_tree())
     a.group.merge(staged, NOW)
+    assert options.tree == a.group.ratchet_tree()
     b.take(staged.message)
-    options = JoinOptions(tree=a.group.ratchet_tree())
+    opened = Group.open_welcome(own, staged.welcome or b"")
+    assert (opened.group_id, opened.export("x", b"y", 32)) == (a.group.group_id, coming)
+    assert coming.hex() not in repr(opened)
+    with pytest.raises(PeerError) as caught:
+        Group.join(own, joiner.identity, staged.welcome or b"", POLICY, NOW)
+    assert caught.value.check == "MLS-V121"
     joiner.group = Group.join(own, joiner.identity, staged.welcome or b"", POLICY, NOW, options=options)
     agree([a, b, joiner])
     other = Client("d")

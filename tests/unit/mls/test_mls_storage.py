@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cloister.errors import PeerError, UnavailableError
-from cloister.mls import SUSPENDED, Add, Group, ReInit, Remove, StagedCommit
+from cloister.errors import PeerError, UnavailableError, UsageError
+from cloister.mls import SUSPENDED, Add, CommitOptions, Group, ReInit, Remove, StagedCommit
 from support.mls import NOW, POLICY, Client, agree
 
 
@@ -193,25 +193,47 @@ def test_nothing_is_left_of_a_group_that_one_was_removed_from() -> None:
     assert b.save() == {}
 
 
-def test_an_update_that_brings_another_identity_is_lost_in_a_restart() -> None:
-    policy = replace(POLICY, successor=lambda old, new: True)
+def renaming_pair() -> tuple[Stored, Stored]:
+    policy = replace(POLICY, successor=lambda old, new: True, kept_epochs=1)
     a, b = Stored("a", policy=policy), Stored("b", policy=policy)
     a.create()
     a.add(b)
-    a.group.process(b.group.propose_update(NOW, b.rng, Client("renamed").identity), NOW)
-    b.reload()
-    staged = a.group.commit(NOW, a.rng)
-    with pytest.raises(PeerError) as caught:
-        b.group.process(staged.message, NOW)
-    assert caught.value.check == "MLS-V095"
+    return a, b
 
 
-def test_a_commit_under_a_new_identity_needs_it_back() -> None:
-    from cloister.mls import CommitOptions
-
-    a = Stored("a", policy=replace(POLICY, successor=lambda old, new: True))
-    a.create()
+def test_an_update_that_brings_another_identity_survives_a_restart() -> None:
+    a, b = renaming_pair()
     renamed = Client("renamed").identity
-    a.group.commit(NOW, a.rng, options=CommitOptions(identity=renamed))
-    with pytest.raises(UnavailableError, match="another identity"):
+    a.group.process(b.group.propose_update(NOW, b.rng, renamed), NOW)
+    with pytest.raises(UsageError, match="none of these"):
+        Group.restore(dict(b.save()), b.identity, POLICY)
+    b.group = Group.restore(dict(b.save()), b.identity, b.policy, renamed)
+    staged = a.group.commit(NOW, a.rng)
+    a.group.merge(staged, NOW)
+    b.take(staged.message)
+    agree([a, b])
+    b.group = Group.restore(dict(b.save()), b.identity, b.policy, renamed)
+    assert b.group.members()[1][1].signature_key == renamed.key.public.raw
+    b.identity = renamed
+    b.reload()
+    a.take(b.group.commit(NOW, b.rng).message)
+
+
+def test_an_updates_key_without_the_update_is_damage() -> None:
+    a, _ = pair()
+    a.group.propose_update(NOW, a.rng)
+    items = {key: value for key, value in a.save().items() if key[:1] != b"p"}
+    with pytest.raises(UnavailableError, match="without the Update"):
+        Group.restore(items, a.identity, POLICY)
+
+
+def test_a_commit_under_a_new_identity_survives_a_restart_with_it() -> None:
+    a, b = renaming_pair()
+    renamed = Client("renamed").identity
+    staged = a.group.commit(NOW, a.rng, options=CommitOptions(identity=renamed))
+    with pytest.raises(UsageError, match="none of these"):
         Group.restore(dict(a.save()), a.identity, POLICY)
+    a.group = Group.restore(dict(a.save()), a.identity, a.policy, renamed)
+    a.take(staged.message)
+    b.take(staged.message)
+    agree([a, b])
