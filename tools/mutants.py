@@ -24,6 +24,7 @@ import argparse
 import ast
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,10 @@ NOT_TESTS = ("test_house.py", "test_mutants.py")
 """Tests about this project's own tools: they name ids, but test no check."""
 TIMEOUT = 300
 """Seconds for the tests of one mutant; a mutant that makes them hang counts as found."""
+MEMORY = 4 << 30
+"""Bytes of address space of the tests: a check may be what keeps memory bounded, and its mutant takes all there is."""
+NOT_RUN = (2, 4, 5)
+"""pytest's exit statuses that say that the tests were not run: interrupted, wrong usage, none found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +251,8 @@ def judge(mutant: Mutant, tests: Sequence[str], pool: str) -> Verdict:
     failed = re.findall(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", output, re.MULTILINE)
     if status == 0:
         return Verdict(mutant.name, "survived", ", ".join(tests), seconds)
-    if failed:
-        return Verdict(mutant.name, "killed", failed[0], seconds)
+    if failed or status not in NOT_RUN:
+        return Verdict(mutant.name, "killed", failed[0] if failed else "the tests' process broke down", seconds)
     raise RuntimeError(f"{mutant.name}: the tests could not be run\n{output[-4000:]}")
 
 
@@ -308,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mutant, tests in chosen:
             _say(f"{mutant.name:12} {', '.join(mutant.modules)}: {', '.join(tests)}")
         return 0
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     with tempfile.TemporaryDirectory(prefix="cloister-mutants-") as pool, ThreadPoolExecutor(options.jobs) as workers:
         controls((tests for _, tests in chosen), pool, workers)
         verdicts = workers.map(lambda pair: judge(*pair, pool), chosen)
