@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cloister.client import api
 from cloister.errors import UsageError
@@ -88,6 +88,21 @@ class Client:
     async def rekey(self, room: str) -> api.RoomInfo:
         """Make a new key among the same members."""
         result: api.RoomInfo = await self._backend.execute(api.RekeyRoom(room=room))
+        return result
+
+    async def answer(self, room: str, *, accept: bool) -> api.RoomInfo:
+        """Say yes or no to who asks for a chat (an `Invited` event, or a room with `asks`)."""
+        result: api.RoomInfo = await self._backend.execute(api.AnswerRequest(room=room, accept=accept))
+        return result
+
+    async def requests(self, policy: Literal["ask", "accept", "default"]) -> str:
+        """What to do with requests for a chat; gives what counts from now on: `ask` or `accept`."""
+        result: str = await self._backend.execute(api.SetRequests(policy=policy))
+        return result
+
+    async def end(self, room: str) -> api.RoomInfo:
+        """Leave a room; one of two people ends it for both."""
+        result: api.RoomInfo = await self._backend.execute(api.EndRoom(room=room))
         return result
 
     async def send(self, room: str, text: str, *, wait: bool = False, timeout_ms: int = 0) -> api.Sent:

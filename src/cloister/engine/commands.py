@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import structs
+
 from cloister.content.message import compose, decode_text, encode_text, message_id
 from cloister.engine import messages, rows, values
 from cloister.engine.account import Account
@@ -18,6 +20,7 @@ from cloister.engine.link import Asked, Link, LinkState
 from cloister.engine.logs import LogState
 from cloister.engine.outbox import Outbox
 from cloister.engine.realm_log import RealmLog
+from cloister.engine.requests import Requests
 from cloister.engine.room import Room
 from cloister.engine.rooms import Rooms, room_uri, user_uri
 from cloister.engine.rows import Intent, OwnInvite
@@ -26,7 +29,7 @@ from cloister.engine.users import Users
 from cloister.errors import PeerError, UsageError
 from cloister.identity.credential import parse_device_id
 from cloister.identity.invite import Invite, Token, stored_proof
-from cloister.protocols.interface import Add, Me, RoomPolicy, State, Suite
+from cloister.protocols.interface import Add, Leave, Me, RoomPolicy, State, Suite
 from cloister.wire import frames
 
 TITLE_MOST: Final = 128
@@ -47,6 +50,7 @@ class Commands:
     outbox: Outbox
     intents: Intents
     users: Users
+    requests: Requests
 
     def execute(self, unit: Unit, command: values.Command) -> Any:
         """The command's result; CloisterError when it cannot be carried out."""
@@ -54,11 +58,13 @@ class Commands:
             case values.GetStatus():
                 return self._status()
             case values.ListRooms():
-                return sorted((room_info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
+                return sorted((self._info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
             case values.CreateRoom():
                 return self._create(unit, command)
             case values.AddMembers() | values.RemoveMembers() | values.RekeyRoom():
                 return self._change(unit, command)
+            case values.EndRoom() | values.AnswerRequest() | values.SetRequests():
+                return self._decide(unit, command)
             case values.Send():
                 return self._send(unit, command)
             case values.History():
@@ -103,7 +109,7 @@ class Commands:
         room = self.rooms.open(unit, room_id, command.suite, session, effects)
         if devices:
             self.intents.keep(unit, room, Intent(kind="add", devices=devices, epoch=0))
-        return room_info(room)
+        return self._info(room)
 
     def _change(
         self, unit: Unit, command: values.AddMembers | values.RemoveMembers | values.RekeyRoom
@@ -117,7 +123,24 @@ class Commands:
         else:
             intent = Intent(kind="remove", devices=self._present(room, command.users), epoch=epoch)
         self.intents.want(unit, room, intent)
-        return room_info(room)
+        return self._info(room)
+
+    def _decide(self, unit: Unit, command: values.EndRoom | values.AnswerRequest | values.SetRequests) -> Any:
+        """What a person decides of a chat with one other."""
+        if isinstance(command, values.SetRequests):
+            self.requests.choose(unit, command.policy)
+            return "accept" if self.requests.accepts(unit) else "ask"
+        room = self._room(command.room)
+        if isinstance(command, values.AnswerRequest):
+            self.requests.answer(unit, room, accept=command.accept)
+        else:
+            self.rooms.apply(unit, room, room.session.change([Leave()], unit.now, unit.rng))
+            self.rooms.moved.add(room.id)
+        return self._info(room)
+
+    def _info(self, room: Room) -> values.RoomInfo:
+        """A room as surfaces show it, with who asks for it."""
+        return asked_info(room, self.requests)
 
     def _send(self, unit: Unit, command: values.Send) -> values.Sent:
         room = self._room(command.room)
@@ -200,6 +223,12 @@ class Commands:
         if absent:
             raise UsageError("no_user", f"{', '.join(sorted(absent))} not in the room")
         return devices
+
+
+def asked_info(room: Room, requests: Requests) -> values.RoomInfo:
+    """A room as surfaces show it, with who asks for it."""
+    info = room_info(room)
+    return structs.replace(info, asks=requests.asks(room)) if requests.waits(room) else info
 
 
 def room_info(room: Room) -> values.RoomInfo:

@@ -23,7 +23,7 @@ from msgspec import structs
 
 from cloister.engine import inputs
 from cloister.engine.account import Account
-from cloister.engine.commands import Commands, room_info
+from cloister.engine.commands import Commands, asked_info, room_info
 from cloister.engine.inbox import Inbox
 from cloister.engine.intents import Intents
 from cloister.engine.link import Asked, Link
@@ -32,6 +32,7 @@ from cloister.engine.messages import Messages
 from cloister.engine.outbox import Outbox
 from cloister.engine.prekeys import Prekeys
 from cloister.engine.realm_log import RealmLog
+from cloister.engine.requests import Requests
 from cloister.engine.room import Room
 from cloister.engine.rooms import PATIENCE, Rooms
 from cloister.engine.rows import Outgoing
@@ -67,14 +68,16 @@ class Engine:
         self.outbox = Outbox(account, self.link, self._directory, self._lane_open, self.rooms.seal)
         self.rooms.outbox = self.outbox
         self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms)
+        self._requests = self.rooms.requests = Requests(account, self._realm, self.rooms)
         self._intents = Intents(self.rooms)
         self._unborn = Unborn(self.rooms)
         self._inbox = Inbox(
             account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._unborn, self._need_realm
         )
         self._commands = Commands(
-            account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users
-        )
+            account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users,
+            self._requests,
+        )  # fmt: skip
         self._purge_at = 0
         self._load()
 
@@ -389,7 +392,7 @@ class Engine:
         return bool(self._realm.size)
 
     def _tell_room(self, unit: Unit, room: Room) -> None:
-        info = room_info(room)
+        info = asked_info(room, self._requests)
         unit.notify(lambda cursor: RoomChanged(cursor=cursor, room=info, what=_what(info)))
 
     def _tell_dropped(self, unit: Unit, room: Room) -> None:

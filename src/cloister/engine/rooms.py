@@ -66,6 +66,7 @@ from cloister.wire.log import Chain
 
 if TYPE_CHECKING:
     from cloister.engine.prekeys import Prekeys
+    from cloister.engine.requests import Requests
 
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
@@ -92,6 +93,7 @@ class Rooms:
         self.runs: dict[bytes, Run] = {}
         self.outbox: Outbox
         self.prekeys: Prekeys
+        self.requests: Requests
         self.moved: set[bytes] = set()
         """Rooms whose state changed in this unit."""
         self.ended: set[bytes] = set()
@@ -303,9 +305,8 @@ class Rooms:
                 # What a session refuses was made by a member, known or not: it is never laid on the relay.
                 unknown = "?" if effect.code in RELAY_FAULTS else ""
                 self.alarm(unit, room, effect.code, peer=effect.peer or unknown, detail=effect.detail)
-            case Ask():
-                answer = room.session.answer(effect.kind, b"\x01", unit.now, unit.rng)
-                self.apply(unit, room, answer, place)
+            case Ask(kind="accept"):
+                self.requests.came(unit, room)
             case _:
                 pass
 

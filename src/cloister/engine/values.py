@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -61,6 +62,8 @@ class RoomInfo(Value, frozen=True):
     """Hash of the newest verified entry."""
     alarms: list[str] = []
     """Codes of what the relay was caught at in this room."""
+    asks: str = ""
+    """Who asks for this room and waits for this person's answer; empty when nobody does."""
 
 
 class MessageInfo(Value, frozen=True):
@@ -171,6 +174,25 @@ class History(Value, frozen=True, tag="history"):
     limit: int = 100
 
 
+class AnswerRequest(Value, frozen=True, tag="answer_request"):
+    """Say yes or no to who asks for a chat -> RoomInfo"""
+
+    room: str
+    accept: bool
+
+
+class SetRequests(Value, frozen=True, tag="set_requests"):
+    """What to do with requests for a chat: `ask`, `accept`, or `default` -> str, what counts from now on"""
+
+    policy: Literal["ask", "accept", "default"]
+
+
+class EndRoom(Value, frozen=True, tag="end_room"):
+    """Leave a room; one of two people ends it for both -> RoomInfo"""
+
+    room: str
+
+
 class ListUsers(Value, frozen=True, tag="users"):
     """-> list[UserInfo]"""
 
@@ -183,7 +205,7 @@ class CreateInvite(Value, frozen=True, tag="invite"):
 
 
 Command = (
-    GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | RekeyRoom
+    GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | RekeyRoom | EndRoom | AnswerRequest | SetRequests
     | Send | History | ListUsers | CreateInvite
 )  # fmt: skip
 Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | str
@@ -233,6 +255,16 @@ class Alarm(Value, frozen=True, tag="alarm"):
     proof: str = ""
 
 
+class Invited(Value, frozen=True, tag="invited"):
+    """Somebody asks for a chat and waits for `AnswerRequest`."""
+
+    cursor: int
+    room: str
+    user: str
+    title: str
+    suite: str
+
+
 class UserJoined(Value, frozen=True, tag="user"):
     """Somebody entered the realm; `how` as in UserInfo, `alarm` when a link's tag was wrong."""
 
@@ -242,4 +274,4 @@ class UserJoined(Value, frozen=True, tag="user"):
     alarm: bool = False
 
 
-Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | UserJoined
+Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | UserJoined
