@@ -195,14 +195,14 @@ def check_members(box: Box, device: DeviceId) -> None:
 
 
 @check("TRA-19")
-def check_roster(box: Box, ending: Ending, old: Roster, due: Set[DeviceId]) -> None:
+def check_roster(box: Box, ending: Ending, old: Roster, gone: Set[DeviceId]) -> None:
     """PeerError("roster") unless the roster is the old one, less the removed, and the newly asked in.
 
-    `due` are members who asked to leave, or are out of the realm: every commit takes them out.
+    `gone` are members who are out of the realm: every commit takes them out.
     """
     new, removed = set(box.context.roster), set(ending.removed)
     follows = new == (set(old) - removed) | set(box.invitees) and not set(box.invitees) & set(old)
-    if not follows or not due <= removed <= set(old) or ending.inviter != box.context.proposer:
+    if not follows or not gone <= removed <= set(old) or ending.inviter != box.context.proposer:
         raise PeerError("roster", check="TRA-19")
 
 

@@ -274,7 +274,7 @@ def _judge_change(turn: Turn, box: Box, party: Party, epoch: Epoch | None, endin
         checks.check_newcomer(box, turn.me.device, locked=locked)
         return
     check_parent(context, epoch)
-    checks.check_roster(box, ending, epoch.roster, due_out(turn, epoch, context.log_size))
+    checks.check_roster(box, ending, epoch.roster, gone(turn, epoch, context.log_size))
     wanted = Wanted(context.proposer, box.invitees, frozenset(ending.removed), context.policy, context.log_size)
     judge_wanted(turn, epoch, wanted)
 
@@ -304,10 +304,14 @@ def judge_wanted(turn: Turn, epoch: Epoch, wanted: Wanted) -> None:
         check_permitted(epoch.policy, user, right)
 
 
+def gone(turn: Turn, epoch: Epoch, log_size: int) -> frozenset[DeviceId]:
+    """The members who are out of the realm at this size of its log: no commit leaves them in."""
+    return frozenset(device for device in epoch.roster if not counts(turn, device, log_size))
+
+
 def due_out(turn: Turn, epoch: Epoch, log_size: int) -> frozenset[DeviceId]:
-    """The members that every commit takes out: who asked to leave, and who is out of the realm."""
-    gone = {device for device in epoch.roster if not counts(turn, device, log_size)}
-    return frozenset((gone | leaving(turn.draft)) & set(epoch.roster))
+    """Those, and who asked to leave, as far as this device has read: a leave may have crossed a commit."""
+    return gone(turn, epoch, log_size) | (leaving(turn.draft) & set(epoch.roster))
 
 
 def holds_role(turn: Turn, epoch: Epoch, user: str, due: frozenset[DeviceId]) -> bool:
