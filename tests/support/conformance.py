@@ -1,0 +1,444 @@
+"""What a suite must show whatever its protocol is: one `Case` a suite says how its members meet and what it lacks.
+
+`tests/machines/test_conformance.py` asks the questions; here stand the suites' own ways. Everything goes through
+`Suite` and `Session`; a case that must know a suite's inside (the forger, who has a member's keys) says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from unittest import mock
+
+from cloister.errors import PeerError
+from cloister.lab.originals import nonces as nonces_originals
+from cloister.lab.originals import shares as shares_originals
+from cloister.primitives.aead import Aead
+from cloister.protocols.epochs import RECV, SEND
+from cloister.protocols.interface import (
+    Add,
+    Behind,
+    Commit,
+    Drop,
+    Effects,
+    EntryKind,
+    Envelope,
+    Fault,
+    Need,
+    Post,
+    Put,
+    Rekey,
+    Remove,
+    RoomPolicy,
+    State,
+    Suite,
+)
+from cloister.protocols.mls_session import MlsSession
+from cloister.protocols.nonces import Nonces
+from cloister.protocols.ratchet import RecvChain, SendChain
+from cloister.protocols.shares import Shares
+from support.mls_net import MLS, MlsNet, MlsNode
+from support.suite_net import POLICY, ROOM, Net, Node, seeded, users
+
+OTHER_ROOM = bytes(range(16, 32))
+
+
+class Case:
+    """A suite under the questions of conformance.
+
+    `sizes` are asked in `make test`, `many` in `make system`; `lacks` says which question makes no sense, and why.
+    """
+
+    name: str
+    sizes: tuple[int, ...] = (2, 3, 5)
+    many: tuple[int, ...] = ()
+    orders = 3
+    """Members in runs of drawn orders."""
+    lacks: Mapping[str, str] = {}
+    crashes = 4
+    """In `make test` a device dies at every step that is a multiple of this."""
+    waits = True
+    """Whether an absent member holds a change up."""
+    variants: tuple[Suite, ...] = ()
+    """Other variants of the suite, which nobody is talked into."""
+
+    @property
+    def suite(self) -> Suite:
+        raise LookupError
+
+    def net(self, seed: object) -> Net:
+        """A relay."""
+        return Net(seed=seed)
+
+    def member(self, net: Net, user: str, index: int) -> Node:
+        """One more device."""
+        return net.node(self.suite, user, index)
+
+    def members(self, n: int, seed: object) -> tuple[Net, list[Node]]:
+        """Devices that have no room yet."""
+        net = self.net(seed)
+        return net, [self.member(net, user, index) for index, user in enumerate(users(n))]
+
+    def begin(self, n: int, seed: object, room: bytes = ROOM, policy: RoomPolicy = POLICY) -> tuple[Net, list[Node]]:
+        """The first has made the room and asked the others in; nobody has read anything."""
+        net, nodes = self.members(n, seed)
+        nodes[0].create(room, policy)
+        nodes[0].change(*(Add(node.name) for node in nodes[1:]))
+        return net, nodes
+
+    def agreed(self, n: int, seed: object, room: bytes = ROOM) -> tuple[Net, list[Node]]:
+        """The room stands."""
+        net, nodes = self.begin(n, seed, room)
+        net.settle()
+        return net, nodes
+
+    def rekey(self, net: Net, nodes: Sequence[Node], who: int = 0) -> None:
+        """A new key among the same members, asked for by one of them."""
+        nodes[who].change(Rekey())
+
+    def remove(self, nodes: Sequence[Node], who: int) -> None:
+        """Put a member out."""
+        nodes[0].change(Remove(nodes[who].name))
+
+    def reads(self, moment: Given) -> bool:
+        """Whether what the envelope holds is judged there, and not by the log's hash chain alone."""
+        return True
+
+    def forged(self, nodes: Sequence[Node], forger: int, victim: int, content: bytes) -> Envelope:
+        """A record that a member makes with all that it has, under another member's name."""
+        raise LookupError
+
+
+class Classic(Case):
+    """Suites whose epochs, chains and records are those of docs/spec/record.md."""
+
+    many = (8, 16, 32)
+
+    def forged(self, nodes: Sequence[Node], forger: int, victim: int, content: bytes) -> Envelope:
+        """The victim's chain as every member has it, the forger's signature."""
+        thief, owner = nodes[forger], nodes[victim]
+        if thief is owner:
+            honest = self.suite.restore(thief.me, thief.items)
+            return _posted(nodes, honest.seal(content, seeded(content)(16), None, thief.net.now, thief.rng))
+        roster = thief.live.view.roster
+        (send,) = [key for key in thief.items if key.startswith(b"send/")]
+        chain = send.removeprefix(b"send/")
+        place = RECV.key(chain + roster.index(owner.name).to_bytes(2, "big"))
+        known = RecvChain.decode(thief.items[place])
+        items = {**thief.items, send: SEND.encode(SendChain(seq=known.seq, key=known.key))}
+        me = replace(thief.me, device=owner.name)
+        session = self.suite.restore(me, items)
+        return _posted(nodes, session.seal(content, seeded(content)(16), None, thief.net.now, thief.rng))
+
+
+class NoncesCase(Classic):
+    """Document 000."""
+
+    name = "nonces"
+
+    @property
+    def suite(self) -> Suite:
+        return Nonces()
+
+    variants = (nonces_originals.original(), nonces_originals.original(frozenset({"F1.1"})))
+
+
+class SharesCase(Classic):
+    """Document 001."""
+
+    name = "shares"
+
+    @property
+    def suite(self) -> Suite:
+        return Shares()
+
+    variants = (shares_originals.original(),)
+
+
+class MlsCase(Case):
+    """RFC 9420."""
+
+    name = "mls"
+    sizes = (2, 3, 10)
+    many = (100,)
+    waits = False
+    lacks: Mapping[str, str] = {"variant": "a room's cipher suite stands in every KeyPackage and Welcome; there is one"}
+
+    @property
+    def suite(self) -> Suite:
+        return MLS
+
+    def net(self, seed: object) -> Net:
+        return MlsNet(seed=seed)
+
+    def member(self, net: Net, user: str, index: int) -> Node:
+        assert isinstance(net, MlsNet)
+        return net.member(user, index, packages=4)
+
+    def reads(self, moment: Given) -> bool:
+        """Who enters by a Welcome has its keys from there, and cannot open the commit that it stands beside."""
+        return moment.envelope.kind != EntryKind.COMMIT or moment.envelope.next_token_hash not in moment.tokens
+
+    def forged(self, nodes: Sequence[Node], forger: int, victim: int, content: bytes) -> Envelope:
+        """The victim's ratchet as every member has it, the forger's signature."""
+        thief = nodes[forger]
+        session = MLS.restore(thief.me, thief.items)
+        owner = nodes[victim].live
+        assert isinstance(session, MlsSession)
+        assert isinstance(owner, MlsSession)
+        live = session.group._state.live
+        live.epoch = replace(live.epoch, own=owner.group._state.live.epoch.own)
+        return _posted(nodes, session.seal(content, seeded(content)(16), None, thief.net.now, thief.rng))
+
+
+def _posted(nodes: Sequence[Node], effects: Effects) -> Envelope:
+    """What the relay makes of a post: the next entry of the room's log."""
+    (post,) = [effect for effect in effects if isinstance(effect, Post)]
+    log = nodes[0].net.rooms[post.channel.id]
+    entry = Envelope(
+        channel=post.channel, kind=post.kind, payload=post.payload, entry_id=post.entry_id, token_hash=log.tip
+    )
+    return log.append(post.channel.kind, entry, nodes[0].net.now)
+
+
+CASES: tuple[Case, ...] = (NoncesCase(), SharesCase(), MlsCase())
+
+
+# --- looking --------------------------------------------------------------------------------------------------
+
+
+def at_one(nodes: Sequence[Node]) -> None:
+    """All are in the same epoch with the same key, and nobody accuses anybody."""
+    views = [node.live.view for node in nodes]
+    assert {view.state for view in views} == {State.READY}
+    assert len({(view.epoch, view.roster, view.key_check) for view in views}) == 1
+    assert len({node.live.export("conformance", b"", 32) for node in nodes}) == 1
+    assert [fault for node in nodes for fault in node.faults] == []
+
+
+def talk(net: Net, nodes: Sequence[Node], mark: str = "") -> None:
+    """Each says something, and each other one gets it once, from the right sender."""
+    seen = {node.name: len(node.delivered) for node in nodes}
+    for node in nodes:
+        node.say(f"{mark} from {node.name}".encode())
+        net.settle()
+    for node in nodes:
+        found = Counter((each.sender, each.content) for each in node.delivered[seen[node.name] :])
+        assert found == Counter(
+            {(other.name, f"{mark} from {other.name}".encode()): 1 for other in nodes if other is not node}
+        )
+
+
+def texts(node: Node) -> list[bytes]:
+    """What a device was told, in order."""
+    return [each.content for each in node.delivered]
+
+
+def say_through(net: Net, nodes: Sequence[Node], drawn: random.Random) -> None:
+    """Each says its name, and again if the relay has refused it for an epoch that was over, as an outbox does."""
+    waiting = list(nodes)
+    while waiting:
+        before = len(net.refused)
+        for node in waiting:
+            node.say(node.name.encode())
+        net.mix(drawn)
+        refused = {name for name, effect in net.refused[before:] if isinstance(effect, Post)}
+        waiting = [node for node in waiting if node.name in refused]
+
+
+@dataclass
+class Given:
+    """An envelope that a device was given, and what it had stored before."""
+
+    node: Node
+    envelope: Envelope
+    before: dict[bytes, bytes]
+    fresh: bool
+    """Whether the device had no session yet."""
+    tokens: frozenset[bytes]
+    """Hashes of the tokens that it held."""
+
+    @property
+    def own(self) -> bool:
+        """Whether the device has made it itself."""
+        made = (effect for effects in self.node.effects for effect in effects if isinstance(effect, Post | Commit))
+        return any(effect.entry_id == self.envelope.entry_id for effect in made)
+
+
+def recorded(nodes: Sequence[Node]) -> list[Given]:
+    """From now on, everything that these devices are given."""
+    found: list[Given] = []
+    for node in nodes:
+        node.give = _recording(node, node.give, found)  # type: ignore[method-assign]
+    return found
+
+
+def _recording(node: Node, give: Any, found: list[Given]) -> Any:
+    def noted(envelope: Envelope) -> Effects:
+        found.append(Given(node, envelope, dict(node.items), node.session is None, frozenset(node.tokens)))
+        return give(envelope)  # type: ignore[no-any-return]
+
+    return noted
+
+
+def harmless(effects: Effects) -> bool:
+    """Whether nothing was believed: no message, no state, nothing said to anybody."""
+    return all(isinstance(effect, Fault | Need) for effect in effects)
+
+
+def given_again(case: Case, moment: Given, envelope: Envelope) -> Effects:
+    """What a copy of the device, as it was then, does with an envelope; PeerError and Behind are no effects."""
+    if not moment.fresh:
+        session = case.suite.restore(moment.node.me, moment.before)
+        return session.receive(envelope, moment.node.net.now, seeded("again"))
+    try:
+        _, effects = case.suite.join(moment.node.me, envelope, None, moment.node.net.now, seeded("again"))
+    except (PeerError, Behind):
+        return ()
+    return effects
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The bytes with one bit the other way."""
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+# --- splitting, dying, counting -------------------------------------------------------------------------------
+
+
+def twin(net: Net) -> tuple[Net, list[Node]]:
+    """The same relay and devices once more, as a relay that forks shows itself to another half."""
+    other = copy.copy(net)
+    other.rng = seeded(("twin", net.seed))
+    other.rooms = {room: _copied(log) for room, log in net.rooms.items()}
+    other.runs = {run: _copied(log) for run, log in net.runs.items()}
+    other.mail = {name: list(items) for name, items in net.mail.items()}
+    other.refused = []
+    other.nodes = []
+    for index, node in enumerate(net.nodes):
+        made = copy.copy(node)
+        made.net, made.items, made.rng = other, dict(node.items), seeded(("twin", net.seed, index))
+        made.tokens, made.run_tokens = dict(node.tokens), dict(node.run_tokens)
+        made.read = {log: set(read) for log, read in node.read.items()}
+        made.delivered, made.faults, made.needs, made.changes, made.effects = [], [], [], [], []
+        made.session = node.suite.restore(node.me, made.items) if node.session is not None else None
+        other.nodes.append(made)
+    return other, other.nodes
+
+
+def _copied(log: Any) -> Any:
+    made = copy.copy(log)
+    made.entries, made.ids = list(log.entries), set(log.ids)
+    return made
+
+
+class DiedError(Exception):
+    """kill -9."""
+
+
+@dataclass
+class Sealed:
+    """Every (key, nonce) that sealed something which left its device."""
+
+    uses: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def twice(self) -> list[tuple[bytes, bytes]]:
+        """What was used again."""
+        return [use for use, count in Counter(self.uses).items() if count > 1]
+
+
+@contextmanager
+def counting() -> Iterator[Sealed]:
+    """`Aead`, writing down what it seals with."""
+    found = Sealed()
+    gcm, seal = Aead.aes_gcm.__func__, Aead.seal  # type: ignore[attr-defined]
+    keys: dict[int, tuple[Aead, bytes]] = {}
+
+    def aes_gcm(cls: type[Aead], key: bytes) -> Aead:
+        made: Aead = gcm(cls, key)
+        keys[id(made)] = made, key
+        return made
+
+    def noted(self: Aead, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        if id(self) in keys:
+            found.uses.append((keys[id(self)][1], nonce))
+        return seal(self, nonce, plaintext, aad)
+
+    with mock.patch.object(Aead, "aes_gcm", classmethod(aes_gcm)), mock.patch.object(Aead, "seal", noted):
+        yield found
+
+
+class Mortality:
+    """One device of a net dies once, at its k-th call: before the transaction, or after it and before it sends."""
+
+    def __init__(self, case: Case, nodes: Sequence[Node], at: int, *, stored: bool, sealed: Sealed) -> None:
+        self.case, self.left, self.stored, self.sealed = case, at, stored, sealed
+        self.died, self.victim = False, cast(Node | None, None)
+        for node in nodes:
+            node.apply = self._mortal(node, node.apply)  # type: ignore[method-assign]
+
+    def _mortal(self, node: Node, apply: Any) -> Any:
+        mark, depth = [0], [0]
+
+        def dying(effects: Effects) -> Effects:
+            self.left -= 1
+            if self.left or self.died:
+                mark[0] = len(self.sealed.uses)
+                depth[0] += 1
+                try:
+                    return apply(effects)  # type: ignore[no-any-return]
+                finally:
+                    depth[0] -= 1
+                    if not depth[0] and self.died and node is self.victim:
+                        self.victim, node.alarm = None, node.net.now  # a start wakes the session
+            self.died, self.victim = True, node
+            kept = tuple(effect for effect in effects if isinstance(effect, Put | Drop))
+            if not self.stored:
+                del self.sealed.uses[mark[0] :]
+                self._reborn(node)
+                if depth[0]:
+                    return ()  # it died answering a Need: what asked for it is stored, and asks again
+                raise DiedError
+            apply(kept)
+            self._reborn(node)
+            apply(tuple(effect for effect in effects if effect not in kept))  # the outbox, after the start
+            return effects
+
+        return dying
+
+    def _reborn(self, node: Node) -> None:
+        node.session = self.case.suite.restore(node.me, dict(node.items)) if node.items else None
+        if node.session is not None:
+            node.alarm = node.net.now
+
+
+def persistent(net: Net, call: Any) -> None:
+    """A call of a person, made again when the device died before it was stored; then everything there is."""
+    try:
+        call()
+    except DiedError:
+        call()
+    while True:
+        able = [node for node in net.nodes if node.pending() or node.due()]
+        if not able:
+            return
+        found, own = able[0].pending(), dict(getattr(able[0], "own", {}))
+        try:
+            if found:
+                able[0].give(found[0])
+                able[0].taken(found[0])
+            else:
+                able[0].wake()
+        except DiedError:
+            if isinstance(able[0], MlsNode):
+                able[0].own = own  # a key package goes in the transaction that did not come about
+
+
+def dice(seed: object) -> random.Random:
+    """Dice of a test."""
+    return random.Random(repr(seed))
