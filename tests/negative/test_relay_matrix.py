@@ -12,7 +12,7 @@ import pytest
 from cloister.identity.records import NewCertificates
 from cloister.primitives.kdf import sha256
 from cloister.relay.core.relay import COSTS, STORING
-from cloister.relay.core.state import State
+from cloister.relay.core.state import LOGGED_IN, State
 from cloister.wire import frames
 from cloister.wire.frames import Bye, Frame, Refused
 from support.relays import Client, World, item
@@ -51,6 +51,10 @@ SAMPLES: dict[type[Frame], Callable[[Client], Frame]] = {
     ),
     frames.UserList: lambda c: frames.UserList(rid=1),
     frames.GetPubkey: lambda c: frames.GetPubkey(rid=1, username="bob"),
+    frames.CreateSession: lambda c: frames.CreateSession(rid=1, purpose="chat", mode="code"),
+    frames.JoinSession: lambda c: frames.JoinSession(rid=1, session="A3F2B1"),
+    frames.Pass: lambda c: frames.Pass(rid=1, session="A3F2B1", body=b"x"),
+    frames.Release: lambda c: frames.Release(rid=1, session="A3F2B1"),
 }
 """One well-formed request of each kind, by who holds another room's token (T1) and not this one's (T0)."""
 
@@ -62,10 +66,13 @@ WITH_ANOTHER_ROOMS_TOKEN: dict[type[Frame], str] = {
     frames.OpenRun: "not_allowed",
     frames.PutMailKey: "misrouted",
     frames.Append: "not_allowed",
+    frames.JoinSession: "no_session",
+    frames.Pass: "no_session",
+    frames.Release: "no_session",
 }
 """Refused with a code; every other request is about the caller's own things, or public in the realm."""
 
-STRANGERS = (frames.Hello, frames.Login, frames.Enrol)
+STRANGERS = (frames.Hello, frames.Login, frames.GuestLogin, frames.Enrol)
 
 
 @pytest.fixture
@@ -89,7 +96,7 @@ def test_the_table_of_samples_has_every_route() -> None:
 def test_the_dispatch_table_has_every_request_of_the_protocol() -> None:
     assert ready_kinds() == set(frames.Request.__args__)
     core = World(names=()).core
-    before = {kind for state, handlers in core.handlers.items() if state is not State.READY for kind in handlers}
+    before = {kind for state, handlers in core.handlers.items() if state not in LOGGED_IN for kind in handlers}
     assert before == set(frames.BeforeLogin.__args__)
 
 
@@ -153,6 +160,7 @@ def test_login_frames_after_the_login_end_the_connection(world: World, kind: typ
     samples: dict[type[Frame], Frame] = {
         frames.Hello: frames.Hello(device=None, nonce=bytes(32), versions=[1]),
         frames.Login: frames.Login(chain=[], ts_ms=0, signature=b"x"),
+        frames.GuestLogin: frames.GuestLogin(key=bytes(32), ts_ms=0, signature=b"x"),
         frames.Enrol: frames.Enrol(rid=1, request=b"x"),
     }
     client = world.client("ann")

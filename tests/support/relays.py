@@ -18,6 +18,7 @@ from cloister.relay.store.interface import EntryRow, InviteRow, PutEntries, PutM
 from cloister.relay.store.memory import MemoryStore
 from cloister.wire import frames, login
 from cloister.wire.frames import NO_TOKEN, REALM_LOG, Frame
+from cloister.wire.guest import guest_login
 from cloister.wire.log import NO_ATTACHMENTS, START, Chain, HeadKeys, certify_head_key, entry_hash
 from support.people import NOW, Person, Realm, seeded
 
@@ -53,6 +54,8 @@ class Client:
     wire: Wire
     person: Person | None = None
     rid: int = 0
+    key: SigningKey | None = None
+    """A guest's."""
 
     def say(self, frame: Frame) -> None:
         """Send a frame; nothing is stored yet."""
@@ -139,6 +142,7 @@ class World:
     realm: Realm = field(default_factory=Realm)
     now: int = NOW
     people: dict[str, Person] = field(default_factory=dict)
+    guests: bool = True
     core: RelayCore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,8 +163,13 @@ class World:
 
     def start(self) -> None:
         """A relay process on the store as it is."""
-        self.core = RelayCore(self.store, Settings(realm=self.realm.name), self.keys, self.realm.authority, self.rng)
+        self.core = RelayCore(self.store, self.settings, self.keys, self.realm.authority, self.rng)
         self.store.refresh()
+
+    @property
+    def settings(self) -> Settings:
+        """What the operator has decided."""
+        return Settings(realm=self.realm.name, guests=self.guests)
 
     @property
     def head_keys(self) -> HeadKeys:
@@ -202,6 +211,19 @@ class World:
     def realm_pin(self) -> bytes:
         """The pin of the relay's identity key."""
         return sha256(self.realm.relay_key.public.spki())
+
+    def guest(self, key: SigningKey | None = None, address: str = "192.0.2.1") -> Client:
+        """A guest that has logged in, with a key of its own."""
+        client = self.stranger(address)
+        first = login.hello(None, self.rng)
+        client.say(first)
+        (second,) = client.hear()
+        assert isinstance(second, frames.Challenge)
+        client.key = key or SigningKey.generate("ed25519", self.rng)
+        client.say(guest_login(first, second, client.key, client.wire.tls, self.now))
+        (fourth,) = client.hear()
+        assert isinstance(fourth, frames.Welcome), fourth
+        return client
 
     def invite(self, uses: int = 1, life: int = 3_600_000) -> Token:
         """A live invite made by the operator."""

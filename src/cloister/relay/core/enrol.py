@@ -35,6 +35,7 @@ from cloister.relay.core.state import Peer, State
 from cloister.relay.store.interface import InviteRow, PutEnrolment, PutInvite, PutMeta, Store
 from cloister.wire import limits
 from cloister.wire.frames import Enrol, Enrolled, InvitePut, digest
+from cloister.wire.login import NO_TLS
 
 AUTHORITY: str = "authority"
 """The meta key of the authority's state."""
@@ -65,7 +66,9 @@ class Admission:
     # --- enrolment ------------------------------------------------------------------------------------------
 
     def enrol(self, peer: Peer, frame: Enrol, now: int) -> None:
-        """Take a newcomer in; afterwards the connection may log in."""
+        """Take a newcomer in; afterwards the connection may log in. Not without TLS: only guests come there."""
+        if peer.connection.tls == NO_TLS:
+            raise PeerError("not_allowed", "without TLS only guests come in")
         if not self._rates.of(peer.connection.address, now).take(now):
             raise PeerError("quota", "enrolments of this address")
         hello, challenge = peer.hello, peer.challenge

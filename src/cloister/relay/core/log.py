@@ -21,7 +21,7 @@ from cloister.relay.core.batch import Appended, Gathering
 from cloister.relay.core.ports import RelayKeys, Settings
 from cloister.relay.core.quota import Cache
 from cloister.relay.core.state import Access, EpochState, LogState
-from cloister.relay.store.interface import EntryRow, EpochRow, PutEpoch, Store
+from cloister.relay.store.interface import DropLog, EntryRow, EpochRow, PutEpoch, Store
 from cloister.wire import limits
 from cloister.wire.frames import REALM_LOG, Entry, Head, Stub
 from cloister.wire.log import NO_ATTACHMENTS, START, attachments_hash, chain_prefix, link_hash, sign_head
@@ -57,6 +57,18 @@ class Logs:
     def state(self, log: bytes) -> LogState:
         """The state of a log, empty or not."""
         return self._states.get(log)
+
+    def drop(self, log: bytes) -> None:
+        """A log goes as a whole: nobody reads or writes it any more."""
+        state = self._states.peek(log)
+        if state is not None:
+            for peer in state.accesses:
+                peer.logs.pop(log, None)
+                peer.behind.discard(log)
+            state.accesses.clear()
+            state.followers.clear()
+            self._states.drop(log)
+        self._gathering.write(DropLog(log))
 
     # --- epochs ---------------------------------------------------------------------------------------------
 

@@ -5,23 +5,30 @@ afresh. An unknown device gets the same challenge, the same work and the same an
 
 Checks: LOGIN-03 clock, LOGIN-04 signature by the key that the realm log has, LOGIN-05 age and single use of the
 challenge; then the device must count (revoked, not_in_manifest, expired), and a certificate that it shows must be
-the one in the log (bad_cert). Failed tries are counted for each address.
+the one in the log (bad_cert). Failed tries are counted for each address. Guests: LOGIN-03, -05 and -08 (`guests`);
+on a connection without TLS nobody else logs in (not_allowed).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 from cloister.errors import PeerError
 from cloister.identity.credential import relay_id
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
 from cloister.relay.core.directory import Directory
+from cloister.relay.core.guests import Guests
 from cloister.relay.core.log import Logs
 from cloister.relay.core.mailbox import Mailboxes
 from cloister.relay.core.ports import RelayKeys, Settings
 from cloister.relay.core.quota import Buckets
 from cloister.relay.core.state import Peer, State
 from cloister.wire import limits, login
-from cloister.wire.frames import Hello, Login, Welcome
+from cloister.wire.frames import GuestLogin, Hello, Login, Welcome
+
+Entered = TypeVar("Entered")
 
 
 class Door:
@@ -38,9 +45,12 @@ class Door:
         self._mailboxes = mailboxes
         self._failures: Buckets[str] = Buckets(limits.MINUTE / limits.LOGIN_RATE.value, limits.LOGIN_RATE.value)
         self.devices: dict[str, list[Peer]] = {}
+        self.guests: Guests
 
     def hello(self, peer: Peer, frame: Hello, now: int) -> None:
-        """L1: answer with a challenge."""
+        """L1: answer with a challenge. Without TLS only guests come in."""
+        if frame.device is not None and peer.connection.tls == login.NO_TLS:
+            raise PeerError("not_allowed", "without TLS only guests log in")
         challenge = login.challenge(
             frame,
             relay_id(self._settings.realm),
@@ -57,15 +67,29 @@ class Door:
 
     def login(self, peer: Peer, frame: Login, now: int) -> None:
         """L3: let the device in, or count the failure."""
+        record = self._counted(peer, now, lambda: self._judge(peer, frame, now))
+        self._enter(peer, record)
+        self._welcome(peer)
+
+    def guest(self, peer: Peer, frame: GuestLogin, now: int) -> None:
+        """L3 of a guest: let it in, or count the failure."""
+        peer.device = self._counted(peer, now, lambda: self.guests.admit(peer, frame, now))
+        peer.state = State.GUEST
+        self._welcome(peer)
+
+    def _counted(self, peer: Peer, now: int, judge: Callable[[], Entered]) -> Entered:
+        """What `judge` gives; a refusal counts against the address, which has only so many."""
         failures = self._failures.of(peer.connection.address, now)
         if not failures.has(now):
             raise PeerError("quota", "failed logins of this address")
         try:
-            record = self._judge(peer, frame, now)
+            return judge()
         except PeerError:
             failures.take(now)
             raise
-        self._enter(peer, record)
+
+    def _welcome(self, peer: Peer) -> None:
+        """L4."""
         peer.send(
             Welcome(
                 connection_id=self._rng(16),

@@ -69,8 +69,12 @@ class RelayKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator decides. `purge_every` (ms): how often what is past its time is looked for."""
+    """What an operator decides. `purge_every` (ms): how often what is past its time is looked for.
+
+    `guests`: whether strangers may chat by session codes; joining a member's code of another purpose they always may.
+    """
 
     realm: str
     incarnation: int = 0
     purge_every: int = 10 * limits.MINUTE
+    guests: bool = False

@@ -108,5 +108,9 @@ class Cache(Generic[Key, Value]):
             else:
                 self._values.move_to_end(key)
 
+    def drop(self, key: Key) -> None:
+        """Forget a value, in use or not."""
+        self._values.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._values)

@@ -29,16 +29,18 @@ from cloister.relay.core.batch import Batch, Gathering
 from cloister.relay.core.directory import Directory
 from cloister.relay.core.enrol import Admission
 from cloister.relay.core.fanout import Fanout
+from cloister.relay.core.guests import Guests
 from cloister.relay.core.log import Logs
 from cloister.relay.core.login import Door
 from cloister.relay.core.mailbox import Mailboxes
 from cloister.relay.core.ports import Broadcast, Connection, RelayKeys, Settings, broadcast
 from cloister.relay.core.prekeys import Prekeys
 from cloister.relay.core.quota import Bucket
+from cloister.relay.core.rendezvous import Rendezvous
 from cloister.relay.core.rooms import Rooms
 from cloister.relay.core.runs import Runs
 from cloister.relay.core.stage import Staging
-from cloister.relay.core.state import Peer, State
+from cloister.relay.core.state import LOGGED_IN, Peer, State
 from cloister.relay.store.interface import Purge, Store
 from cloister.wire import limits
 from cloister.wire.frames import (
@@ -46,6 +48,7 @@ from cloister.wire.frames import (
     Append,
     Bye,
     Commit,
+    CreateSession,
     Deposit,
     Enrol,
     Forget,
@@ -53,18 +56,22 @@ from cloister.wire.frames import (
     GetGroupInfo,
     GetMailKeys,
     GetPubkey,
+    GuestLogin,
     Hello,
     InvitePut,
+    JoinSession,
     Login,
     MailAck,
     MailOpen,
     OpenRun,
+    Pass,
     Post,
     PrekeysClaim,
     PrekeysPut,
     Present,
     PutMailKey,
     Refused,
+    Release,
     Stage,
     UserList,
     decode_before_login,
@@ -110,6 +117,10 @@ class RelayCore:
         self._runs = Runs(store, self._logs, self._mailboxes, self._gathering)
         self._rooms = Rooms(store, self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
         self._fanout = Fanout(self._logs, broadcast)
+        self._rendezvous = Rendezvous(settings, rng)
+        self._guests = self._door.guests = Guests(
+            store, self._gathering, self._logs, self._rooms, self._fanout, self._rendezvous
+        )
         self.admission = Admission(store, settings, authority, rng, self.directory, self._gathering)
         self._peers: dict[Connection, Peer] = {}
         self._strangers: dict[Peer, int] = {}
@@ -123,7 +134,14 @@ class RelayCore:
         return {
             State.EXPECT_HELLO: {Hello: self._door.hello},
             State.EXPECT_LOGIN: {Login: self._door.login},
-            State.EXPECT_ENROL: {Enrol: self.admission.enrol},
+            State.EXPECT_ENROL: {Enrol: self.admission.enrol, GuestLogin: self._door.guest},
+            State.GUEST: {
+                Present: self._guests.present,
+                Forget: self._guests.forget,
+                Post: self._guests.post,
+                Commit: self._guests.commit,
+                **self._meeting(),
+            },
             State.READY: {
                 Present: self._fanout.present,
                 Forget: self._fanout.forget,
@@ -143,7 +161,17 @@ class RelayCore:
                 InvitePut: self.admission.invite_put,
                 UserList: self.directory.user_list,
                 GetPubkey: self.directory.get_pubkey,
+                **self._meeting(),
             },
+        }
+
+    def _meeting(self) -> dict[type[Frame], Handler]:
+        """Session codes: for guests and devices alike."""
+        return {
+            CreateSession: self._rendezvous.create,
+            JoinSession: self._rendezvous.join,
+            Pass: self._rendezvous.pass_on,
+            Release: self._rendezvous.release,
         }
 
     # --- connections ----------------------------------------------------------------------------------------
@@ -166,6 +194,7 @@ class RelayCore:
             return
         peer.state = State.CLOSED
         self._no_stranger(peer)
+        self._rendezvous.leave(peer)
         self._fanout.leave(peer)
         self._door.leave(peer)
 
@@ -180,14 +209,14 @@ class RelayCore:
     def drained(self, connection: Connection, now: int) -> None:
         """What waited for this reader has been taken: say what it is behind in, send more mail."""
         peer = self._peers.get(connection)
-        if peer is not None and peer.state is State.READY:
+        if peer is not None and peer.state in LOGGED_IN:
             self._fanout.announce(peer)
             self._mailboxes.pump(peer)
 
     def known(self, connection: Connection) -> bool:
         """Whether the connection has logged in."""
         peer = self._peers.get(connection)
-        return peer is not None and peer.state is State.READY
+        return peer is not None and peer.state in LOGGED_IN
 
     def busy(self, connection: Connection) -> bool:
         """Whether to read on only later: answers wait for the reader, or too many requests are under way."""
@@ -218,9 +247,12 @@ class RelayCore:
         peer = self._peers.get(connection)
         if peer is None or peer.state is State.CLOSED:
             return True
+        requests = self._requests
         if peer.state is not State.READY:
-            self._stranger(peer, data, now)
-            return True
+            if peer.state is not State.GUEST:
+                self._stranger(peer, data, now)
+                return True
+            requests = self.handlers[State.GUEST]
         try:
             if len(data) > limits.FRAME.value:
                 raise PeerError("bad_encoding", "a frame over the limit")
@@ -234,7 +266,10 @@ class RelayCore:
                 raise PeerError("quota", "requests of this connection")
             if self.full and kind in STORING:
                 raise PeerError("storage_full")
-            self._requests[kind](peer, frame, now)
+            handler = requests.get(kind)
+            if handler is None:
+                raise PeerError("not_allowed", "not for guests")
+            handler(peer, frame, now)
         except (PeerError, UnavailableError) as error:
             peer.send(Refused(rid=frame.rid, code=error.code, detail=error.detail))
         return peer.in_flight < _IN_FLIGHT and connection.waiting < _SEND_BUFFER
@@ -261,7 +296,7 @@ class RelayCore:
             peer.send(Refused(rid=rid, code=error.code, detail=error.detail, number=number))
             self._close(peer, error.code)
             return
-        if peer.state is State.READY:
+        if peer.state in LOGGED_IN:
             self._no_stranger(peer)
         else:
             self._strangers[peer] = now + limits.CHALLENGE_LIFE.value
@@ -282,7 +317,7 @@ class RelayCore:
         heads = {log: self._logs.committed(appended) for log, appended in batch.logs.items()}
         for peer, rid, state, seq, ts_ms in batch.acks:
             peer.in_flight -= 1
-            if peer.state is State.READY:
+            if peer.state is not State.CLOSED:
                 head = state.head or self._logs.head(state)
                 peer.connection.send(encode(Ack(rid, seq, ts_ms, head)))
         for log, appended in batch.logs.items():
@@ -304,6 +339,8 @@ class RelayCore:
     def tick(self, now: int) -> None:
         """Close connections that are too slow to log in; look for what is past its time."""
         self._store.idle()
+        self._rendezvous.tick(now)
+        self._guests.tick(now)
         for peer, deadline in list(self._strangers.items()):
             if now > deadline:
                 self._close(peer, "timeout")

@@ -5,13 +5,14 @@ batches that are under way: `seq`, `hash`, `pending` and an epoch's `end` say wh
 and `head` what stands on the disk and has been signed.
 
     A connection: EXPECT_HELLO -hello-> EXPECT_LOGIN | EXPECT_ENROL -login-> READY ; any fault -> CLOSED
-                  EXPECT_ENROL -enrol-> EXPECT_HELLO
+                  EXPECT_ENROL -enrol-> EXPECT_HELLO, -guest-> GUEST
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from cloister.relay.core.ports import Connection
 from cloister.relay.core.quota import Bucket
@@ -28,7 +29,12 @@ class State(Enum):
     EXPECT_LOGIN = auto()
     EXPECT_ENROL = auto()
     READY = auto()
+    GUEST = auto()
     CLOSED = auto()
+
+
+LOGGED_IN: Final = frozenset({State.READY, State.GUEST})
+"""Requests are taken."""
 
 
 @dataclass(slots=True, eq=False)
