@@ -29,8 +29,10 @@ import msgspec
 
 from cloister.apps.cli.exits import MEANINGS
 from cloister.apps.cli.main import cloister
+from cloister.client.suites import SUITES
 from cloister.engine import values
 from cloister.errors import REGISTRY
+from cloister.protocols.interface import CAPS_ROWS
 from cloister.wire import frames, limits
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -156,6 +158,12 @@ def _section(command: click.Command, path: str, ctx: click.Context) -> str:
     return "\n".join(parts)
 
 
+def properties() -> str:
+    """What each suite gives, in the words of its caps."""
+    rows = [(row, *(suite.caps.phrases[row] for suite in SUITES.values())) for row in CAPS_ROWS]
+    return table(("", *SUITES), rows)
+
+
 GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "errors": errors,
     "exit-codes": exit_codes,
@@ -163,6 +171,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "frames": frames_table,
     "client-api": client_api,
     "cli": cli,
+    "properties": properties,
 }
 
 

@@ -6,5 +6,7 @@ from typing import Final
 from cloister.protocols.interface import Suite
 from cloister.protocols.mls import Mls
 from cloister.protocols.nonces import Nonces
+from cloister.protocols.pair import Pair
+from cloister.protocols.shares import Shares
 
-SUITES: Final[Mapping[str, Suite]] = {"nonces": Nonces(), "mls": Mls()}
+SUITES: Final[Mapping[str, Suite]] = {"nonces": Nonces(), "shares": Shares(), "pair": Pair(), "mls": Mls()}

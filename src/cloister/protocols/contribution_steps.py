@@ -28,7 +28,7 @@ from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.protocols.checks import check, named
 from cloister.protocols.context import Party
 from cloister.protocols.forms import HASH, SIGNATURE_MOST
-from cloister.protocols.record import Schedule, schedule
+from cloister.protocols.record import Cipher, Schedule, schedule
 
 CONTRIBUTION: Final = 32
 OPENING: Final = 32
@@ -170,6 +170,8 @@ class Steps(ABC):
 
     form: Form
     variant = "fs=1"
+    cipher: Cipher
+    """F2.7: how records are protected, and that their sender signs them: a MAC under K does not say who spoke."""
 
     def encrypt(self, party: Party, i: int, j: int, payload: bytes) -> bytes:
         """F1.1: nothing travels in clear, each peer gets it under OAEP with a label of this run and pair."""

@@ -106,10 +106,9 @@ def _blame(hearing: _Hearing, *, fatal: bool = True) -> Iterator[None]:
 class Contributions(Generic[_Steps]):
     """The agreement of a suite in which every member contributes; `steps` are the fixes' steps.
 
-    A suite gives its cipher and steps, and overrides the hooks where its confirm says more than that the key is held.
+    A suite gives its steps, and overrides the hooks where its confirm says more than that the key is held.
     """
 
-    cipher: Cipher
     most = MEMBERS
     shelves: Mapping[bytes, Shelf[Any]] = {shelf.name: shelf for shelf in (MINE, PEER, EARLY)}
 
@@ -126,6 +125,11 @@ class Contributions(Generic[_Steps]):
     def variant(self) -> str:
         """The variant this device consents to."""
         return self.steps.variant
+
+    @property
+    def cipher(self) -> Cipher:
+        """How records are protected."""
+        return self.steps.cipher
 
     # --- what a suite may add to its confirm ----------------------------------------------------------------
 
@@ -349,7 +353,10 @@ class Contributions(Generic[_Steps]):
         peers = _peers(turn.draft, run)
         contributions = tuple(peer.contribution for peer in peers)
         th = self.form.transcript(party, [(peer.commitment, peer.ephemeral) for peer in peers])
-        key = self.steps.combine(th, contributions)
+        try:
+            key = self.steps.combine(th, contributions)
+        except PeerError as error:  # a rule that they break together: nobody's alone, and the run cannot go on
+            raise RunBroken(error.code, None, fatal=True, check=error.check, detail=error.detail) from error
         agreed = self.steps.at_rest(key, self.steps.split(th, key, party.size))
         turn.draft.put(AGREED, run.id, agreed)
         answers = self.answers(agreed, me, contributions)

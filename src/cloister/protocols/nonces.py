@@ -21,7 +21,7 @@ from cloister.protocols.contribution_steps import MEMBERS, Confirm
 from cloister.protocols.contributions import Contributions
 from cloister.protocols.interface import Caps, SenderAuth
 from cloister.protocols.nonces_steps import FORM, Steps, answers_digest, open_answers, seal_answers
-from cloister.protocols.record import Gcm, Schedule
+from cloister.protocols.record import Schedule
 from cloister.protocols.rounds_suite import RoundsSuite
 
 CAPS: Final = Caps(
@@ -56,8 +56,6 @@ CAPS: Final = Caps(
 
 class NonceAgreement(Contributions[Steps]):
     """The agreement of suite `nonces`: contributions are nonces, and a confirm answers all of them."""
-
-    cipher = Gcm()
 
     def _answers_of(self, i: int, nonces: Sequence[bytes]) -> list[tuple[int, bytes]]:
         return [(j, self.steps.answer(nonces[j])) for j in self.steps.answers_to(i, len(nonces))]

@@ -23,6 +23,7 @@ from cloister.primitives.labelled import derive, hash_of, labelled
 from cloister.protocols import contribution_steps
 from cloister.protocols.checks import check
 from cloister.protocols.contribution_steps import CONTRIBUTION, MEMBERS, Form, rows
+from cloister.protocols.record import Cipher, Gcm
 
 FORM: Final = Form(suite="nonces", answered=True)
 NONCE: Final = CONTRIBUTION
@@ -33,6 +34,7 @@ class Steps(contribution_steps.Steps):
     """What the fixes made of document 000, one method per fix; no state."""
 
     form = FORM
+    cipher: Cipher = Gcm()
 
     def answer(self, nonce: bytes) -> bytes:
         """F1.2: one form of answer, N - 1 modulo 2^256."""

@@ -52,6 +52,14 @@ class Cipher(Protocol):
         """What the sender signs."""
         ...
 
+    def sign(self, key: Signer, label: str, *items: object) -> bytes:
+        """The proof of who sealed the message, at most 1,024 bytes."""
+        ...
+
+    def verify(self, key: Verifier, signature: bytes, label: str, *items: object) -> None:
+        """PeerError("bad_sig") unless the owner of the key sealed the message."""
+        ...
+
     def step(self, chain: SendChain) -> tuple[MessageKey, SendChain]:
         """The next message's keys, and the own chain after it."""
         ...
@@ -70,6 +78,14 @@ class Chained:
     def signed(self, header: Header, ciphertext: bytes, tag: bytes) -> tuple[object, ...]:
         """What the sender signs: header, ciphertext and tag (fix F3.6)."""
         return header.items(), ciphertext, tag
+
+    def sign(self, key: Signer, label: str, *items: object) -> bytes:
+        """Its sender signs a message: K is known to all members, a MAC cannot say who spoke (fix F2.7)."""
+        return sign(key, label, *items)
+
+    def verify(self, key: Verifier, signature: bytes, label: str, *items: object) -> None:
+        """PeerError("bad_sig") unless it is the sender's signature."""
+        verify(key, signature, label, *items)
 
     def step(self, chain: SendChain) -> tuple[MessageKey, SendChain]:
         """The next message's keys, and the own chain after it."""
@@ -246,7 +262,7 @@ def seal(
     keys, following = scope.cipher.step(chain)
     header = Header(th=scope.th, sender=sender, seq=chain.seq, kind=kind, entry_id=entry_id, head=head)
     ciphertext, tag = scope.cipher.seal(keys, chain.seq, content, enc(header.items()))
-    signature = sign(key, f"{scope.suite} record", *scope.cipher.signed(header, ciphertext, tag))
+    signature = scope.cipher.sign(key, f"{scope.suite} record", *scope.cipher.signed(header, ciphertext, tag))
     record = enc(header.items(), ciphertext, tag, signature)
     return seal_envelope(scope, record, kind, entry_id), following
 
@@ -317,7 +333,7 @@ def check_signature(scope: Scope, sealed: Sealed, key: Verifier) -> None:
     """PeerError("bad_sig") unless the named sender signed header, ciphertext and tag."""
     signed = scope.cipher.signed(sealed.header, sealed.ciphertext, sealed.tag)
     with named("REC-05"):
-        verify(key, sealed.signature, f"{scope.suite} record", *signed)
+        scope.cipher.verify(key, sealed.signature, f"{scope.suite} record", *signed)
 
 
 def open_sealed(

@@ -6,23 +6,35 @@ import ast
 
 import pytest
 
-from cloister.lab.originals import nonces as originals
-from cloister.protocols.nonces_steps import Steps
+from cloister.lab.originals import nonces, shares
+from cloister.protocols import contribution_steps
 from support.need import REPOSITORY
 
 SRC = REPOSITORY / "src" / "cloister"
-FIXES = {
-    "InClear": {"encrypt", "decrypt"},
-    "PlusOne": {"answer"},
-    "FewAnswers": {"answers_to"},
-    "BareHash": {"combine"},
-    "NoCommitment": {"commitment"},
-    "NoConfirm": {"confirms_needed"},
-    "NoWrap": {"wrap", "unwrap"},
-    "KeyAtRest": {"at_rest"},
+ORIGINALS = {"nonces": nonces, "shares": shares}
+STEPS: dict[str, type[contribution_steps.Steps]] = {"nonces": nonces.Steps, "shares": shares.Steps}
+FIXES: dict[str, dict[str, set[str]]] = {
+    "nonces": {
+        "InClear": {"encrypt", "decrypt"},
+        "PlusOne": {"answer"},
+        "FewAnswers": {"answers_to"},
+        "BareHash": {"combine"},
+        "NoCommitment": {"commitment"},
+        "NoConfirm": {"confirms_needed"},
+        "NoWrap": {"wrap", "unwrap"},
+        "KeyAtRest": {"at_rest"},
+    },
+    "shares": {
+        "NoCommitment": {"commitment"},
+        "Copyable": {"committer", "distinct", "refuse_cancelled"},
+        "RawXor": {"combine", "split"},
+        "Unsigned": {"cipher"},
+        "NoConfirm": {"confirms_needed"},
+        "NoWrap": {"wrap", "unwrap"},
+    },
 }
-OF_SHARES = {"committer", "distinct", "split"}
-"""Steps that document 001 has fixes for, and 000 none."""
+NO_FIX = {"nonces": {"committer", "distinct", "split", "cipher"}, "shares": {"encrypt", "decrypt", "at_rest"}}
+"""Steps for which this document needed no fix, or one of its files (F2.6)."""
 
 
 def test_no_product_module_imports_the_lab() -> None:
@@ -37,21 +49,23 @@ def test_no_product_module_imports_the_lab() -> None:
                 assert not (node.module or "").startswith("cloister.lab"), where
 
 
-@pytest.mark.parametrize("name", FIXES)
-def test_an_original_overrides_the_steps_of_one_fix(name: str) -> None:
-    made = getattr(originals, name)
+@pytest.mark.parametrize(("suite", "name"), [(suite, name) for suite in FIXES for name in FIXES[suite]])
+def test_an_original_overrides_the_steps_of_one_fix(suite: str, name: str) -> None:
+    made = getattr(ORIGINALS[suite], name)
     own = {key for key in vars(made) if not key.startswith("_")}
-    assert own == FIXES[name] | {"variant"}
-    assert issubclass(made, Steps)
+    assert own == FIXES[suite][name] | {"variant"}
+    assert issubclass(made, STEPS[suite])
 
 
-def test_the_fixes_are_all_the_steps_and_the_document_has_none() -> None:
-    steps = {key for key in dir(Steps) if not key.startswith("_")} - {"variant", "form"} - OF_SHARES
-    assert steps == set().union(*FIXES.values())
+@pytest.mark.parametrize("suite", FIXES)
+def test_the_fixes_are_all_the_steps_and_the_document_has_none(suite: str) -> None:
+    steps = {key for key in dir(STEPS[suite]) if not key.startswith("_")} - {"variant", "form"} - NO_FIX[suite]
+    assert steps == set().union(*FIXES[suite].values())
     for step in steps:
-        assert getattr(originals.Document, step) is not getattr(Steps, step)
+        assert getattr(ORIGINALS[suite].Document, step) is not getattr(STEPS[suite], step)
 
 
-def test_every_variant_has_a_name_of_its_own() -> None:
-    variants = [getattr(originals, name).variant for name in (*FIXES, "Document")]
-    assert len({Steps.variant, *variants}) == len(variants) + 1
+@pytest.mark.parametrize("suite", FIXES)
+def test_every_variant_has_a_name_of_its_own(suite: str) -> None:
+    variants = [getattr(ORIGINALS[suite], name).variant for name in (*FIXES[suite], "Document")]
+    assert len({STEPS[suite].variant, *variants}) == len(variants) + 1

@@ -9,17 +9,17 @@ import re
 import pytest
 
 import cloister.protocols
+from cloister.client.suites import SUITES
 from cloister.errors import REGISTRY, InternalError, PeerError
 from cloister.protocols.agreement import Phase
 from cloister.protocols.checks import CHECKS, check, named
 from cloister.protocols.contributions import TRANSITIONS
 from cloister.protocols.interface import CAPS_ROWS
-from cloister.protocols.nonces import CAPS
 from support.need import REPOSITORY
 
 SPEC = REPOSITORY / "docs" / "spec"
-PAGES = ("suites.md", "record.md", "classic/contributions.md", "classic/nonces.md")
-ID = re.compile(r"\b(?:REC|RUN|CON|NON|COM|CTX|POL)-\d\d\b")
+PAGES = ("suites.md", "record.md", "classic/contributions.md", "classic/nonces.md", "classic/shares.md")
+ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|COM|CTX|POL)-\d\d\b")
 for _module in pkgutil.iter_modules(cloister.protocols.__path__, "cloister.protocols."):
     importlib.import_module(_module.name)
 OURS = {name for name in CHECKS if ID.fullmatch(name)}
@@ -79,7 +79,10 @@ def test_the_table_of_states_is_the_mapping() -> None:
             assert TRANSITIONS[phase, kind].__name__ == method
 
 
-def test_the_property_table_is_the_suites_caps() -> None:
-    assert tuple(CAPS.phrases) == CAPS_ROWS
-    rows = {row[0]: row[1] for row in _rows("suites.md") if row[0] in CAPS_ROWS}
-    assert rows == dict(CAPS.phrases)
+@pytest.mark.parametrize("name", SUITES)
+def test_the_property_table_is_the_suites_caps(name: str) -> None:
+    caps = SUITES[name].caps
+    assert tuple(caps.phrases) == CAPS_ROWS
+    (titles,) = [row[1:] for row in _rows("suites.md") if row[1:] == list(SUITES)]
+    rows = {row[0]: row[1 + titles.index(name)] for row in _rows("suites.md") if row[0] in CAPS_ROWS}
+    assert rows == dict(caps.phrases)
