@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from cloister.errors import UsageError
+from cloister.errors import PeerError, UsageError
+from cloister.mls import KeyPackage, decode_message
 from cloister.primitives.kdf import sha256
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     Add,
     Commit,
     EntryKind,
+    Envelope,
     Leave,
     NotReady,
     Rekey,
@@ -19,10 +23,9 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
-from cloister.protocols.mls import MEMBERS
-from cloister.protocols.mls_session import INVITATIONS_MOST, WELCOME_MOST
+from cloister.protocols.mls_session import ADDS_MOST
 from support.mls_net import MLS, MlsNet, MlsNode, mls_room
-from support.suite_net import MINUTE, POLICY, ROOM
+from support.suite_net import MAILBOX, MINUTE, POLICY, ROOM
 
 
 def contents(node: MlsNode) -> list[bytes]:
@@ -315,26 +318,130 @@ def test_wishes_that_the_policy_or_the_roster_forbids_are_refused_at_once() -> N
     assert b.live.view.pending_changes == ()
 
 
-def test_a_room_that_outgrows_one_mailbox_item_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, nodes = mls_room(3)
-    c = net.member("d", 3)
-    monkeypatch.setattr("cloister.protocols.mls_session.WELCOME_MOST", 2000)
-    nodes[0].change(Add(c.name))
-    assert [fault.code for fault in nodes[0].faults] == ["quota"]
-    assert nodes[0].live.view.pending_changes == ()
-    nodes[0].faults.clear()
-    nodes[0].change(Rekey())
-    net.settle([*nodes])
-    agree(nodes)
+def test_a_room_has_a_limit_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (a, b) = mls_room(2)
+    c, d = net.member("c", 2), net.member("d", 3)
+    monkeypatch.setattr("cloister.protocols.mls_rules.MEMBERS", 3)
+    with pytest.raises(UsageError) as caught:
+        a.change(Add(c.name), Add(d.name))
+    assert caught.value.code == "quota"
+    a.change(Add(c.name))
+    net.settle()
+    agree([a, b, c])
+    a.change(Remove(b.name), Add(d.name))
+    net.settle()
+    agree([a, c, d])
 
 
-def test_who_does_not_fit_into_one_commit_enters_by_the_next() -> None:
+def test_who_has_no_place_in_one_commit_enters_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloister.protocols.mls_session.ADDS_MOST", 10)
     _, nodes = mls_room(24)
     agree(nodes)
-    sealed = invited(nodes[0])
-    assert len(sealed) > 1
-    assert sum(map(len, sealed)) == 23
-    assert max(sum(len(body) for _, _, body in items) for items in sealed) <= INVITATIONS_MOST
+    assert [len(items) for items in invited(nodes[0])] == [10, 10, 3]
+
+
+def test_an_invitation_stays_small_however_many_are_in_the_room() -> None:
+    net, nodes = mls_room(3)
+    few = max(len(body) for items in invited(nodes[0]) for _, _, body in items)
+    more = [net.member(f"m{index:02}", index) for index in range(3, 24)]
+    nodes[0].change(*(Add(node.name) for node in more))
+    net.settle()
+    agree([*nodes, *more])
+    many = max(len(body) for items in invited(nodes[0]) for _, _, body in items)
+    assert many < few + 256 < 1_600
+    assert all(node.name.encode() not in each for each in net.group_infos.values() for node in nodes)
+
+
+def test_a_welcome_without_the_tree_beside_its_commit_leads_nowhere() -> None:
+    net, (a, b) = mls_room(2)
+    c = net.member("c", 2)
+    a.change(Add(c.name))
+    beside = dict(net.group_infos)
+    net.group_infos.clear()
+    net.settle([c])
+    assert ([fault.code for fault in c.faults], c.session) == (["no_session"], None)
+    invitation = Envelope(channel=MAILBOX, kind="welcome", payload=invited(a)[-1][0][2], sender=a.name)
+    (package,) = (each for each in c.own.values() if each.ref in invitation.payload)
+    for sealed, code in ((bytes(64), "bad_tag"), (next(iter(beside.values())), "bad_tag")):
+        with pytest.raises(PeerError) as caught:
+            MLS.join(c.me, replace(invitation, attachments=sealed), package, net.now, c.rng)
+        assert caught.value.code == code
+    c.faults.clear()
+    net.group_infos |= beside
+    c.give(invitation)
+    net.settle()
+    agree([a, b, c])
+
+
+def test_who_comes_back_by_a_welcome_without_its_tree_waits_for_the_next() -> None:
+    net, (a, b, c) = mls_room(3)
+    a.change(Remove(c.name))
+    net.settle()
+    a.change(Add(c.name))
+    net.group_infos.clear()
+    net.settle()
+    assert ([(fault.code, fault.peer) for fault in c.faults], c.live.view.state) == (
+        [("no_session", a.name)],
+        State.REMOVED,
+    )
+    c.faults.clear()
+    a.change(Remove(c.name))
+    net.settle()
+    a.change(Add(c.name))
+    net.settle()
+    agree([a, b, c])
+
+
+# --- packages of last resort --------------------------------------------------------------------------------
+
+
+def with_last_resort(may_rekey: Who = Who.MEMBERS) -> tuple[MlsNet, list[MlsNode], MlsNode]:
+    """A room of two, and a third that enters by its package of last resort."""
+    net, nodes = mls_room(2, policy=replace(POLICY, may_rekey=may_rekey))
+    c = net.member("c", 2, packages=0)
+    nodes[0].change(Add(c.name))
+    return net, nodes, c
+
+
+def leaf_keys(node: MlsNode) -> dict[str, bytes]:
+    return {node.mls.devices[index]: leaf.encryption_key for index, leaf in node.mls.group.members()}
+
+
+def test_who_enters_by_a_package_of_last_resort_renews_its_leaf_at_once() -> None:
+    net, nodes, c = with_last_resort()
+    package = decode_message(c.own[next(iter(c.own))].public)
+    assert isinstance(package, KeyPackage)
+    net.settle()
+    agree([*nodes, c])
+    assert leaf_keys(nodes[0])[c.name] != package.leaf_node.encryption_key
+    epoch = c.live.view.epoch
+    assert epoch == 3
+    assert len(c.own) == 1
+    nodes[0].change(Rekey())
+    net.settle()
+    assert c.live.view.epoch == epoch + 1, "once"
+    agree([*nodes, c])
+
+
+def test_a_renewal_survives_restarts_and_a_lost_race() -> None:
+    net, nodes, c = with_last_resort()
+    while not c.mls_entered():
+        net.settle([*nodes])
+        c.step()
+    before = leaf_keys(c)[c.name]
+    c.restart()
+    nodes[1].change(Rekey())
+    net.settle(nodes)
+    net.settle()
+    agree([*nodes, c])
+    assert leaf_keys(nodes[0])[c.name] != before
+
+
+def test_who_may_not_rekey_renews_nothing() -> None:
+    net, nodes, c = with_last_resort(Who.OWNERS)
+    net.settle()
+    agree([*nodes, c])
+    assert c.live.view.epoch == 2
 
 
 def test_a_device_without_packages_does_not_keep_the_others_out() -> None:
@@ -357,12 +464,12 @@ def invited(node: MlsNode) -> list[tuple[tuple[str, str, bytes], ...]]:
 
 
 @pytest.mark.slow
-def test_a_hundred_devices_agree_and_their_welcomes_fit_mailbox_items_and_frames() -> None:
-    net, nodes = mls_room(MEMBERS)
+def test_three_hundred_devices_agree() -> None:
+    net, nodes = mls_room(300)
     agree(nodes)
-    for items in invited(nodes[0]):
-        assert max(len(body) for _, _, body in items) <= WELCOME_MOST
-        assert sum(len(body) for _, _, body in items) <= INVITATIONS_MOST
-    nodes[50].change(Rekey())
+    assert [len(items) for items in invited(nodes[0])] == [ADDS_MOST, 299 - ADDS_MOST]
+    assert max(len(body) for items in invited(nodes[0]) for _, _, body in items) < 2_000
+    nodes[250].change(Rekey())
+    nodes[0].say(b"to all")
     net.settle()
     agree(nodes)

@@ -11,6 +11,7 @@ import pytest
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
+from cloister.identity.certificate import build_requests
 from cloister.mls import (
     Add,
     CommitOptions,
@@ -45,7 +46,7 @@ from cloister.protocols.interface import (
 )
 from cloister.protocols.mls_items import Invitation
 from cloister.protocols.mls_room import access_token
-from support.mls_net import MLS, MlsNode, mls_room, refusal_mls
+from support.mls_net import _AUTHORITY, MLS, MlsNode, mls_room, refusal_mls
 from support.suite_net import NOW, POLICY, ROOM, seeded
 
 
@@ -249,8 +250,15 @@ def invited() -> tuple[MlsNode, MlsNode, Envelope]:
 
 
 def join(node: MlsNode, envelope: Envelope) -> None:
+    """As the engine does: what stands beside the commit is fetched when it is asked for."""
     read = Invitation.decode(envelope.payload, envelope.sender)
-    MLS.join(node.me, envelope, node.own[read.ref], NOW, seeded("join"))
+    try:
+        MLS.join(node.me, envelope, node.own[read.ref], NOW, seeded("join"))
+    except Behind as behind:
+        if behind.need.what != "group info":
+            raise
+        beside = replace(envelope, attachments=node.beside(behind.need))
+        MLS.join(node.me, beside, node.own[read.ref], NOW, seeded("join"))
 
 
 def changed(envelope: Envelope, **values: object) -> Envelope:
@@ -277,6 +285,16 @@ def test_an_invitation_that_was_altered_or_is_too_early_is_refused() -> None:
             join(c, wrong)
     with pytest.raises(PeerError):
         join(c, replace(envelope, kind="propose"))
+
+
+def test_a_room_beyond_its_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, c, envelope = invited()
+    monkeypatch.setattr(rules, "MEMBERS", 2)
+    with pytest.raises(PeerError) as caught:
+        join(c, envelope)
+    assert (caught.value.code, caught.value.check) == ("quota", "GRP-05")
+    monkeypatch.setattr(rules, "MEMBERS", 3)
+    join(c, envelope)
 
 
 def test_an_invitation_that_names_another_realm_log_than_its_commit_is_found_out() -> None:
@@ -335,6 +353,43 @@ def test_a_forged_key_under_a_true_certificate_is_refused() -> None:
     effects = b.live.answer("prekeys", row, NOW, b.rng)
     assert [(each.code, each.peer) for each in effects if hasattr(each, "peer")] == [("not_allowed", d.name)]
     assert a.live.view.epoch == b.live.view.epoch
+
+
+def test_a_certificate_that_the_log_does_not_have_is_refused() -> None:
+    """It may name the device and its key, and still be the authority's (or the device's) word to some alone."""
+    net, (a, b) = mls_room(2)
+    c = net.member("c", 2)
+    record = net.directory.device(c.name, net.directory.size)
+    requests = build_requests(c.me.keys, c.name)
+    renewed = _AUTHORITY.issue(requests, c.name, NOW + 86_400_000, seeded("renewed"))
+    identity = rules.identity_of(c.me, renewed[0])
+    own = make_key_package(rules.CIPHER_SUITE, identity.key, identity.template, lifetime_from(NOW), seeded("package"))
+    row = enc([[c.name, encode_message(own.package), own.package.reference(), *_life(own.package)]])
+    b.offline = True
+    b.change(AddDevice(c.name))
+    effects = b.live.answer("prekeys", row, NOW, b.rng)
+    assert [(each.code, each.peer) for each in effects if hasattr(each, "peer")] == [("not_allowed", c.name)]
+    with pytest.raises(PeerError) as caught:
+        rules.check_logged(renewed[0], record, net.directory)
+    assert (caught.value.code, caught.value.check) == ("bad_cert", "GRP-12")
+    net.directory.renew(c.name, renewed)
+    newest = net.directory.device(c.name, net.directory.size)
+    for certificate in (renewed[0], record.certificates[0]):
+        rules.check_logged(certificate, newest, net.directory)
+    b.offline = False
+    net.pass_time(60_000)
+    net.settle()
+    assert c.live.view.roster == (a.name, b.name, c.name)
+
+
+def test_a_certificate_of_the_devices_earlier_key_is_refused() -> None:
+    net, (a, b) = mls_room(2)
+    old = net.directory.device(a.name, net.directory.size)
+    net.directory.renew(a.name, ())
+    new = replace(net.directory.device(a.name, net.directory.size), key=b.me.keys.device.public)
+    with pytest.raises(PeerError) as caught:
+        rules.check_logged(old.certificates[0], new, net.directory)
+    assert (caught.value.code, caught.value.check) == ("bad_cert", "GRP-12")
 
 
 def _life(package: object) -> tuple[int, int]:

@@ -9,9 +9,11 @@ from cloister.errors import PeerError
 from cloister.identity.authority import Authority
 from cloister.identity.certificate import build_requests
 from cloister.identity.realm import DeviceRecord
+from cloister.primitives.kdf import sha256
 from cloister.protocols.interface import (
     Add,
     Behind,
+    Commit,
     Effects,
     Envelope,
     Fault,
@@ -19,6 +21,7 @@ from cloister.protocols.interface import (
     Need,
     PreKey,
     RoomPolicy,
+    State,
 )
 from cloister.protocols.mls import Mls
 from cloister.protocols.mls_session import MlsSession
@@ -48,13 +51,27 @@ class CertifiedDirectory(FakeDirectory):
         self._versions[name][-1] = (size, certified(record, index))
         return name
 
+    def renew(self, device: str, certificates: tuple[bytes, ...]) -> None:
+        """From now on the device has these certificates."""
+        self._size += 1
+        record = self._versions[device][-1][1]
+        assert isinstance(record, DeviceRecord)
+        self._versions[device].append((self._size, replace(record, since=self._size, certificates=certificates)))
+
 
 @dataclass
 class MlsNet(Net):
     """The relay also keeps key packages; each is given out once, the last one again and again."""
 
-    directory: FakeDirectory = field(default_factory=CertifiedDirectory)
+    directory: CertifiedDirectory = field(default_factory=CertifiedDirectory)
     packages: dict[str, list[PreKey]] = field(default_factory=dict)
+    group_infos: dict[bytes, bytes] = field(default_factory=dict)
+    """Token hash -> what stands beside the commit that began its epoch."""
+
+    def commit(self, node: Node, effect: Commit) -> None:
+        super().commit(node, effect)
+        if effect.group_info and effect.next_token_hash and self.rooms[effect.room].tip == effect.next_token_hash:
+            self.group_infos[effect.next_token_hash] = effect.group_info
 
     def member(self, user: str, index: int, *, packages: int = 2) -> MlsNode:
         """One more device with key packages at the relay."""
@@ -87,6 +104,10 @@ class MlsNode(Node):
         assert isinstance(self.session, MlsSession)
         return self.session
 
+    def mls_entered(self) -> bool:
+        """Whether the device is in the room."""
+        return self.session is not None and self.live.view.state is not State.REMOVED
+
     def publish(self, n: int) -> None:
         made = list(MLS.prekeys(self.me, n, self.net.now, self.rng))
         assert isinstance(self.net, MlsNet)
@@ -95,14 +116,23 @@ class MlsNode(Node):
 
     def _carry_out(self, effect: object) -> None:
         super()._carry_out(effect)
-        if isinstance(effect, Need) and effect.what == "prekeys" and self.session is not None and not self.offline:
-            self._supply(effect)
+        if isinstance(effect, Need) and self.session is not None and not self.offline:
+            if effect.what == "prekeys":
+                self._supply(effect)
+            elif effect.what == "group info":
+                value = enc(effect.ids[1], self.beside(effect))
+                self.apply(self.live.answer("group info", value, self.net.now, self.rng))
+
+    def beside(self, need: Need) -> bytes:
+        """What the relay answers to a token: the group info of its epoch's commit."""
+        assert isinstance(self.net, MlsNet)
+        return self.net.group_infos.get(sha256(need.ids[1]), b"")
 
     def _supply(self, need: Need) -> None:
         assert isinstance(self.net, MlsNet)
         own = [self.own[ref] for ref in need.ids if ref in self.own]
         for each in own:
-            row = enc(each.public, each.private, each.ref, each.expires)
+            row = enc(each.public, each.private, each.ref, each.expires, each.last_resort)
             self.apply(self.live.answer("prekey", row, self.net.now, self.rng))
         if not own:
             rows = [row for ref in need.ids if (row := self.net.claim(ref.decode())) is not None]
@@ -121,6 +151,19 @@ class MlsNode(Node):
             return self.apply((Fault(code=error.code, check=error.check),))
         try:
             return self._join(envelope, self.own.get(ref))
+        except Behind as behind:
+            return self._with_tree(envelope, behind.need, self.own[ref])
+        except PeerError as error:
+            return self.apply((Fault(code=error.code, check=error.check),))
+
+    def _with_tree(self, envelope: Envelope, need: Need, prekey: PreKey) -> Effects:
+        if need.what != "group info":
+            return self.apply((need,))
+        sealed = self.beside(need)
+        if not sealed:
+            return self.apply((Fault(code="no_session"),))
+        try:
+            return self._join(replace(envelope, attachments=sealed), prekey)
         except PeerError as error:
             return self.apply((Fault(code=error.code, check=error.check),))
 

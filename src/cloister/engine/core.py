@@ -24,6 +24,7 @@ from msgspec import structs
 from cloister.engine import inputs
 from cloister.engine.account import Account
 from cloister.engine.commands import Commands, asked_info, room_info
+from cloister.engine.group_infos import GroupInfos
 from cloister.engine.inbox import Inbox
 from cloister.engine.intents import Intents
 from cloister.engine.link import Asked, Link
@@ -67,7 +68,8 @@ class Engine:
         self.rooms = Rooms(account, me, suites, self.link, self._messages, self._need_realm)
         self.outbox = Outbox(account, self.link, self._directory, self._lane_open, self.rooms.seal)
         self.rooms.outbox = self.outbox
-        self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms)
+        self._group_infos = GroupInfos(self.link)
+        self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms, self._group_infos)
         self._requests = self.rooms.requests = Requests(account, self._realm, self.rooms)
         self._intents = Intents(self.rooms)
         self._unborn = Unborn(self.rooms)
@@ -133,7 +135,7 @@ class Engine:
         if self.link.online:
             times += [log.retry_at for log, _token in self._logs()]
             times += [claim.until for room in self.rooms.rooms.values() for claim in room.log.claims.values()]
-            times.append(self.outbox.retry_at)
+            times += [self.outbox.retry_at, self._group_infos.retry_at]
         return min((time for time in times if time), default=None)
 
     def _execute(self, unit: Unit, what: inputs.Execute) -> None:
@@ -147,6 +149,7 @@ class Engine:
         self.outbox.disconnected()
         self._inbox.disconnected()
         self._prekeys.disconnected()
+        self._group_infos.disconnected()
         for log, _token in self._logs():
             if log.state is not LogState.BROKEN:
                 log.state, log.retry_at, log.tries = LogState.IDLE, 0, 0
@@ -199,6 +202,8 @@ class Engine:
                 self._prekeys.stored(unit, self._ref(frame.rid).decode(), frame.left)
             case frames.PrekeysClaimed():
                 self._prekeys.claimed(unit, self._ref(frame.rid), frame.packages)
+            case frames.GroupInfo():
+                self._group_infos.received(unit, self._ref(frame.rid), frame)
             case frames.Bye():
                 unit.disconnect(frame.code)
             case _:
@@ -250,8 +255,8 @@ class Engine:
             self._inbox.unknown_position(unit)
         elif asked.what == "mailkeys":
             self.outbox.keys_refused(unit)
-        elif asked.what == "claim":
-            self._prekeys.refused(asked.ref if isinstance(asked.ref, bytes) else b"")
+        elif asked.what in ("claim", "groupinfo"):
+            self._prekeys.refused(unit, asked, refused.code)
         elif asked.what != "stage":  # the commit that names the part is refused after it
             unit.notify(lambda cursor: Alarm(cursor=cursor, code=refused.code, detail=refused.detail))
 
@@ -372,6 +377,7 @@ class Engine:
             self._inbox.open(unit)
             if self._realm.size:
                 self._prekeys.pump(unit)
+                self._group_infos.pump(unit)
             self.outbox.pump(unit)
 
     def _present(self, unit: Unit, log: FollowedLog, token: bytes) -> None:

@@ -12,7 +12,7 @@ Source: docs/spec/identity.md ("Mailbox"). Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cloister.engine import evidence
@@ -34,6 +34,9 @@ from cloister.wire import frames, limits
 JUMP_MOST: Final = 1_000_000
 """Between two items: a mailbox that was full all the time, and drained by age alone, takes eighty years for it."""
 
+BESIDE: Final = -1
+"""Instead of a log size: an item waits for what stands beside its commit."""
+
 INBOX = Channel(ChannelKind.MAILBOX, b"")
 
 
@@ -53,6 +56,8 @@ class Inbox:
     position: int = 0
     opened: bool = False
     _held: list[frames.Item] = field(default_factory=list)
+    _beside: dict[bytes, bytes] = field(default_factory=dict)
+    """Token of an epoch -> what stands beside its commit, while the item that needs it is judged."""
     _waiting: bool = False
     _tried: int = 0
 
@@ -99,6 +104,13 @@ class Inbox:
         self._waiting = False
         self.work(unit)
 
+    def _beside_came(self, unit: Unit, token: bytes, sealed: bytes) -> None:
+        """What stands beside an invitation's commit came: the item that waits for it is judged again."""
+        self._beside = {token: sealed}
+        self._waiting = False
+        self.work(unit)
+        self._beside = {}
+
     def work(self, unit: Unit) -> None:
         """Handle what can be handled."""
         before = self.position
@@ -106,8 +118,10 @@ class Inbox:
             item = self._held[0]
             wait = self._handle(unit, item)
             if wait:
-                self._waiting, self._tried = True, item.number
-                self.need_realm(unit, wait)
+                self._waiting = True
+                if wait > 0:
+                    self._tried = item.number
+                    self.need_realm(unit, wait)
                 break
             self.position = item.number
             self._held.pop(0)
@@ -117,12 +131,18 @@ class Inbox:
             unit.transmit(frames.encode(frames.MailAck(rid=rid, upto=self.position)))
 
     def _handle(self, unit: Unit, item: frames.Item) -> int:
-        """Handle one item; the realm log size it must wait for, or 0. It waits once: the newest log decides."""
+        """Handle one item; the realm log size it must wait for, or 0. It waits once: the newest log decides.
+
+        BESIDE when it waits for what stands beside its commit.
+        """
         wait = 0
         try:
             opened = open_item(item.body, self.account.device, [self.account.keys.mailbox], self._sender_key)
             wait = self._route(unit, opened, item)
         except Behind as error:
+            if error.need.what == "group info":
+                self._fetch_beside(*error.need.ids)
+                return BESIDE
             wait = max((int.from_bytes(size, "big") for size in error.need.ids), default=0)
         except (PeerError, UsageError) as error:  # UsageError: an invitation that this profile has no keys for
             if error.code in ("unknown_sender", "gap") and self._tried != item.number:
@@ -132,6 +152,9 @@ class Inbox:
             self._alarm(unit, PeerError("gap", "a realm log that the relay does not have"))
             return 0
         return wait
+
+    def _fetch_beside(self, room: bytes, token: bytes) -> None:
+        self.prekeys.group_infos.need(room, token, lambda unit, sealed: self._beside_came(unit, token, sealed))
 
     def _alarm(self, unit: Unit, error: CloisterError) -> None:
         unit.notify(lambda cursor: Alarm(cursor=cursor, code=error.code, detail=error.detail))
@@ -157,8 +180,12 @@ class Inbox:
         return self.rooms.mail(unit, room, envelope)
 
     def _may_replace(self, room: Room, suite: str) -> bool:
-        """Whether a room that never began stands in the way; rooms whose suite has runs judge each proposal alike."""
-        return gives_way(room) and (room.suite != suite or self.suites[suite].caps.async_join)
+        """Whether a room that never began stands in the way.
+
+        Sessions of suites that have runs, or that ask their person first, judge all that comes for their room.
+        """
+        caps = self.suites[suite].caps
+        return gives_way(room) and (room.suite != suite or (caps.async_join and caps.user_gate is None))
 
     def _enter(self, unit: Unit, room_id: bytes, suite: str, envelope: Envelope, old: Room | None) -> None:
         """An invitation makes a room, in the place of `old` where it is acceptable."""
@@ -181,6 +208,14 @@ class Inbox:
             prekey = self.prekeys.own(unit, error.need.ids[0])
         if prekey is None:
             raise PeerError("no_session", "an invitation for a key package that is not here any more")
-        joined = suite.join(self.me, envelope, prekey, unit.now, unit.rng)
+        try:
+            joined = suite.join(self.me, envelope, prekey, unit.now, unit.rng)
+        except Behind as behind:
+            sealed = self._beside.get(behind.need.ids[-1]) if behind.need.what == "group info" else None
+            if sealed is None:
+                raise
+            if not sealed:
+                raise PeerError("no_session", "an invitation to an epoch that the relay does not have") from None
+            joined = suite.join(self.me, replace(envelope, attachments=sealed), prekey, unit.now, unit.rng)
         self.prekeys.used(unit, prekey)
         return joined

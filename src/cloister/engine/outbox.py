@@ -251,16 +251,26 @@ class Outbox:
         self._sent.add(row.number)
 
     def _in_parts(self, unit: Unit, frame: frames.Request) -> frames.Request:
-        """A commit beyond a frame names its payload, which goes up first in parts."""
-        data = frame.payload if isinstance(frame, frames.Commit) else None
-        if not isinstance(data, bytes) or len(frames.encode(frame)) <= FRAME_ROOM:
+        """A commit beyond a frame names what is large in it, which goes up first in parts."""
+        if not isinstance(frame, frames.Commit):
             return frame
+        if len(frames.encode(frame)) > FRAME_ROOM and isinstance(frame.payload, bytes):
+            frame = msgspec.structs.replace(frame, payload=self._stage(unit, frame.payload))
+        if len(frames.encode(frame)) > FRAME_ROOM and isinstance(frame.group_info, bytes):
+            frame = msgspec.structs.replace(frame, group_info=self._stage(unit, frame.group_info))
+        if len(frames.encode(frame)) > FRAME_ROOM and frame.items:
+            items = self._stage(unit, frames.encode_items(frame.items))
+            frame = msgspec.structs.replace(frame, items=[], staged_items=items)
+        return frame
+
+    def _stage(self, unit: Unit, data: bytes) -> frames.Staged:
+        """Send the bytes in parts; what stands for them in the commit."""
         digest = sha256(data)
         for offset in range(0, len(data), PART):
             part, rid = data[offset : offset + PART], self.link.request(Asked("stage"))
             stage = frames.Stage(rid=rid, hash=digest, size=len(data), offset=offset, data=part)
             unit.transmit(frames.encode(stage))
-        return msgspec.structs.replace(frame, payload=frames.Staged(hash=digest, size=len(data)))
+        return frames.Staged(hash=digest, size=len(data))
 
     def _seal_items(self, unit: Unit, row: Outgoing) -> bool:
         """Seal the row's mailbox items, once all their recipients' keys are known."""

@@ -9,6 +9,7 @@ Invariants
 - The private half of a one-time package is erased in the unit that has entered a room by it; one of last resort stays
   until its time is over, and so does what was never used, KEEP longer: an invitation may wait in the mailbox.
 - A claim that got no answer is made again on the next connection; a session asks again by itself in its own time.
+  What exceeds one claim is asked for in several, and given to the session together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 
 from cloister.codec.cbor import enc
 from cloister.engine import rows
+from cloister.engine.group_infos import GroupInfos
 from cloister.engine.link import Asked, Link
 from cloister.engine.rooms import PATIENCE, Room, Rooms
 from cloister.engine.rows import Outgoing, OwnPrekey
@@ -29,12 +31,21 @@ from cloister.errors import PeerError
 from cloister.protocols.interface import Fault, Me, Need, PreKey, Suite
 from cloister.wire import frames, limits
 
-STOCK: Final = 50
+STOCK: Final = limits.PREKEYS.value
 """One-time packages that the relay should have."""
 KEEP: Final = limits.MAILBOX_LIFE.value
 """How long (ms) a private half outlives its package: as long as an invitation may wait."""
 
 _row = msgspec.msgpack.Decoder(OwnPrekey)
+
+
+@dataclass(slots=True)
+class _Claim:
+    """For one room: devices whose packages are still to be asked for, those that were asked for, what came."""
+
+    left: list[str]
+    asked: list[str] = field(default_factory=list)
+    found: list[list[object]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -45,16 +56,15 @@ class Prekeys:
     suites: Mapping[str, Suite]
     link: Link
     rooms: Rooms
+    group_infos: GroupInfos
     _asked: bool = False
-    _wanted: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
-    _claims: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    _claims: dict[bytes, _Claim] = field(default_factory=dict)
 
     def disconnected(self) -> None:
         """What was not answered is asked again."""
         self._asked = False
-        for room, devices in self._claims.items():
-            self._wanted.setdefault(room, devices)
-        self._claims.clear()
+        for claim in self._claims.values():
+            claim.left, claim.asked = claim.asked + claim.left, []
 
     # --- one's own ------------------------------------------------------------------------------------------
 
@@ -66,9 +76,9 @@ class Prekeys:
             for name, suite in self.suites.items():
                 if suite.caps.async_join:
                     self._put(unit, name, [])
-        for room, devices in list(self._wanted.items()):
-            if room not in self._claims and directory.size:
-                self._claim(unit, room, devices)
+        for room, claim in self._claims.items():
+            if not claim.asked and directory.size:
+                self._claim(unit, room, claim)
 
     def _put(self, unit: Unit, suite: str, packages: list[frames.Prekey]) -> None:
         rid = self.link.request(Asked("prekeys", suite.encode()))
@@ -124,31 +134,47 @@ class Prekeys:
         """A session waits for packages: own ones are at hand, others' are claimed."""
         own = [prekey for ref in need.ids if (prekey := self.own(unit, ref)) is not None]
         for prekey in own:
-            value = enc(prekey.public, prekey.private, prekey.ref, prekey.expires)
+            value = enc(prekey.public, prekey.private, prekey.ref, prekey.expires, prekey.last_resort)
             if self._supply(unit, room, "prekey", value):
                 self.used(unit, prekey)
         names = [device for ref in need.ids if (device := _name(ref))]
-        if names:
-            self._wanted[room.id] = tuple(names[: limits.PREKEY_CLAIM.value])
+        if names and room.id not in self._claims:
+            self._claims[room.id] = _Claim(names)
 
-    def _claim(self, unit: Unit, room: bytes, devices: tuple[str, ...]) -> None:
-        self._claims[room] = self._wanted.pop(room)
+    def _claim(self, unit: Unit, room: bytes, claim: _Claim) -> None:
+        """As many as one frame takes; the session gets all of them together."""
+        most = limits.PREKEY_CLAIM.value
+        claim.asked, claim.left = claim.left[:most], claim.left[most:]
         rid, suite = self.link.request(Asked("claim", room)), self.rooms.rooms[room].suite
-        unit.transmit(frames.encode(frames.PrekeysClaim(rid=rid, suite=suite, devices=list(devices))))
+        unit.transmit(frames.encode(frames.PrekeysClaim(rid=rid, suite=suite, devices=claim.asked)))
 
     def claimed(self, unit: Unit, room: bytes, packages: list[frames.Prekey | None]) -> None:
         """Packages came: the session judges them."""
-        devices = self._claims.pop(room, None)
-        if devices is None:  # the room is gone
+        claim = self._claims.get(room)
+        if claim is None:  # the room is gone
             return
-        if len(devices) != len(packages):
+        if len(claim.asked) != len(packages):
             raise PeerError("bad_encoding", "key packages that were not asked for")
-        found = [
+        claim.found += [
             [device, each.package, each.ref, each.not_before, each.not_after]
-            for device, each in zip(devices, packages, strict=True)
+            for device, each in zip(claim.asked, packages, strict=True)
             if each is not None
         ]
+        claim.asked = []
+        if not claim.left:
+            self._claimed(unit, room)
+
+    def _claimed(self, unit: Unit, room: bytes) -> None:
+        found = self._claims.pop(room).found
         self._supply(unit, self.rooms.rooms[room], "prekeys", enc(found))
+
+    def beside(self, room: Room, log: bytes, token: bytes) -> None:
+        """A session needs what stands beside the commit that takes this device in again."""
+
+        def then(unit: Unit, sealed: bytes) -> None:
+            self._supply(unit, room, "group info", enc(token, sealed))
+
+        self.group_infos.need(log, token, then)
 
     def _supply(self, unit: Unit, room: Room, ask: str, value: bytes) -> bool:
         """Give a session the packages that it needed; whether it could use them now."""
@@ -160,12 +186,17 @@ class Prekeys:
 
     def forget(self, room: bytes) -> None:
         """The room is gone: nothing is claimed for it."""
-        self._wanted.pop(room, None)
         self._claims.pop(room, None)
 
-    def refused(self, room: bytes) -> None:
-        """The relay gives none now: the session asks again in its time."""
-        self._claims.pop(room, None)
+    def refused(self, unit: Unit, asked: Asked, code: str) -> None:
+        """The relay gives no more now: the session goes on with those that came, and asks again in its time."""
+        room = asked.ref if isinstance(asked.ref, bytes) else b""
+        if asked.what == "groupinfo":
+            self.group_infos.refused(unit, room, code)
+        elif room in self._claims and self._claims[room].found:
+            self._claimed(unit, room)
+        else:
+            self._claims.pop(room, None)
 
     def commit_refused(self, unit: Unit, row: Outgoing) -> None:
         """The relay has not stored a commit and will not: a suite that keeps it for its return forgets it."""

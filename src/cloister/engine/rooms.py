@@ -278,6 +278,8 @@ class Rooms:
                 room.wake_at = min(room.wake_at or effect.at, effect.at)
             case Need(what="prekeys"):
                 self.prekeys.need(unit, room, effect)
+            case Need(what="group info"):
+                self.prekeys.beside(room, *effect.ids)
             case _:
                 pass
 

@@ -17,7 +17,7 @@ How a driver uses it
 - Bodies in `Commit.sealed`, `OpenRun.sealed` and `Direct` are plain; the driver seals each to its device's mailbox.
 - A run's log is followed from `Follow` (or one's own `OpenRun`) to `Unfollow`, entries given from the first in order,
   one's own too: a run is agreed when all confirms stand in its log, the own one among them.
-- `join` raises `Behind` where `receive` answers with `Need`: fetch, then call again with the same invitation.
+- `join` raises `Behind` for what `receive` would `Need`: fetch, call again; a group info becomes its `attachments`.
 - After `restore` call `wake` once: it gives the next `Wake`. A driver that restores a backup (not its own live store)
   puts READ_ONLY_ITEM (empty value) first: the session seals nothing until a new epoch begins, which drops the item.
 - After each `EpochChanged` compare intents with `view.roster` and `pending_changes`; ask again for what is in neither.
@@ -313,9 +313,9 @@ class EpochChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Fetch first: `realm` (the log size, 8 bytes), `certificates`, `prekeys` (device ids, or references of own)."""
+    """Fetch first: `realm` (log size, 8 bytes), `prekeys` (devices, or own references), `group info` (room, token)."""
 
-    what: Literal["realm", "certificates", "prekeys"]
+    what: Literal["realm", "certificates", "prekeys", "group info"]
     ids: tuple[bytes, ...]
 
 

@@ -3,13 +3,14 @@
 Source: docs/spec/mls-rooms.md. Cipher suite 1, X.509 credentials: the device's certificate, its key the device key.
 
     session     mls_session (what a device does), mls_room (what it reads), mls_items (what it stores)
+    entering    mls_entering: from an invitation and the tree beside its commit to the room
     rules       mls_rules: who the leaves are, who may change what
 
 Invariants
 - Stateless: a room's state is its session's. `create` posts the room at once, with the token of epoch 0 and an empty
   payload; members enter by Welcome (mailbox item `welcome`) while they are offline.
 - A one-time key package is used once: who has entered by it deletes its private half, one of last resort stays.
-Left out: external joins and rejoin, trees beside the Welcome, several cipher suites, contested commits.
+Left out: external joins and rejoin, several cipher suites, contested commits.
 """
 
 from __future__ import annotations
@@ -44,16 +45,14 @@ from cloister.protocols.interface import (
     SenderAuth,
     Session,
 )
+from cloister.protocols.mls_entering import joined
 from cloister.protocols.mls_items import Invitation, RoomItem
-from cloister.protocols.mls_room import NAME, joined
+from cloister.protocols.mls_room import NAME
 from cloister.protocols.mls_session import MlsSession
-
-MEMBERS: Final = 100
-"""Most devices of a room: a Welcome with its tree must fit one mailbox item (mls_session.WELCOME_MOST)."""
 
 CAPS: Final = Caps(
     suite=NAME,
-    max_members=MEMBERS,
+    max_members=rules.MEMBERS,
     contributory=True,
     async_join=True,
     external_join=False,
@@ -70,7 +69,7 @@ CAPS: Final = Caps(
         "forward secrecy": "for each message and each epoch",
         "post-compromise security": "at each commit",
         "contributory": "the committer's path; all by their updates",
-        "size": f"2 to {MEMBERS} devices today, cost grows with the logarithm",
+        "size": f"2 to {rules.MEMBERS} devices; a change costs with their logarithm",
         "join while offline": "yes: key packages wait at the relay",
         "relay trust": "none for content; liveness; order is checked by the log's chain",
         "replay": "epoch, and a generation for each sender",
@@ -136,13 +135,16 @@ class Mls:
         return session, session.finish(session.progress(), create)
 
     def join(self, me: Me, invitation: Envelope, prekey: PreKey | None, now: int, rng: Rng) -> tuple[Session, Effects]:
-        """Enter by a Welcome; Behind with Need("prekeys", (ref,)) without its key package, or Need("realm", ...)."""
+        """Enter by a Welcome, the sealed tree as `attachments`; Behind says what is needed first.
+
+        `prekeys` (its reference), `realm` (a longer log), `group info` (room and token of the epoch).
+        """
         if invitation.kind != "welcome":
             raise PeerError("no_session", "only a Welcome leads into a room of this suite")
         read = Invitation.decode(invitation.payload, invitation.sender)
         if prekey is None:
             raise Behind(Need(what="prekeys", ids=(read.ref,)))
-        room, group = joined(me, read, prekey, now)
+        room, group = joined(me, read, prekey, invitation.attachments, now)
         session = MlsSession(me, room, group)
         return session, session.finish(session.progress())
 

@@ -40,8 +40,9 @@ class RoomItem:
     """What does not belong to one epoch.
 
     `log_size` is the realm log size of the newest commit, `certificate` this device's own, `awaited` whether the entry
-    that made the epoch is still to be read in the log, `head` the newest head seen, `out` whether this device was put
-    out; then `epoch` and `roster` say how the room was left.
+    that made the epoch is still to be read in the log, `head` the newest head seen, `renew` whether this device entered
+    by a key package of last resort and has not renewed its leaf yet, `out` whether it was put out; then `epoch` and
+    `roster` say how the room was left.
     """
 
     room: bytes
@@ -51,13 +52,14 @@ class RoomItem:
     awaited: bool = True
     joined_at: SignedHead | None = None
     head: SignedHead | None = None
+    renew: bool = False
     out: bool = False
     epoch: int = 0
     roster: Roster = ()
 
     def encode(self) -> bytes:
         """The stored form."""
-        flags = [self.log_size, self.awaited, self.out, self.epoch]
+        flags = [self.log_size, self.awaited, self.renew, self.out, self.epoch]
         heads = [head_items(self.joined_at), head_items(self.head)]
         return enc(self.room, policies.items(self.policy), flags, self.certificate, heads, list(self.roster))
 
@@ -72,6 +74,7 @@ class RoomItem:
             policy=policy,
             log_size=flags.uint("log size"),
             awaited=flags.flag("awaited"),
+            renew=flags.flag("renew"),
             out=flags.flag("out"),
             epoch=flags.uint("epoch"),
             certificate=certificate,
@@ -110,7 +113,7 @@ class Want:
     def decode(cls, data: bytes) -> Want:
         """What `encode` gave."""
         fields = Fields.decode(data, "want")
-        adds, removes = texts(fields, "adds", ADDS_MOST), texts(fields, "removes", MEMBERS_MOST)
+        adds, removes = texts(fields, "adds", MEMBERS_MOST), texts(fields, "removes", MEMBERS_MOST)
         policy = fields.octets_or_none("policy")
         want = cls(
             adds=adds,

@@ -23,7 +23,6 @@ from cloister.errors import PeerError
 from cloister.mls import (
     ApplicationData,
     Group,
-    KeyPackageSecrets,
     PrivateMessage,
     PublicMessage,
     SelfRemove,
@@ -34,8 +33,6 @@ from cloister.primitives import Rng
 from cloister.primitives.aead import ZERO_NONCE, Aead
 from cloister.primitives.kdf import sha256
 from cloister.protocols import mls_rules as rules
-from cloister.protocols.context import check_reach
-from cloister.protocols.forms import ID
 from cloister.protocols.interface import (
     NO_EPOCH,
     READ_ONLY_ITEM,
@@ -62,6 +59,7 @@ from cloister.protocols.interface import (
     State,
     Wake,
 )
+from cloister.protocols.mls_entering import access_token, joined
 from cloister.protocols.mls_items import (
     GROUP,
     HELD,
@@ -75,16 +73,12 @@ from cloister.protocols.mls_items import (
     Want,
     encode_sent,
 )
+from cloister.protocols.policy import Right, permits
 
 NAME: Final = "mls"
 _APPLICATION, _COMMIT = 1, 3  # RFC 9420 section 6, ContentType
 LEAVE_TURN: Final = 5_000
 """Between the turns (ms) of members who may commit somebody's leaving."""
-
-
-def access_token(source: Group | StagedCommit, room: bytes) -> bytes:
-    """The token that opens an epoch's log, 32 bytes."""
-    return source.export("cloister relay access", room, 32)
 
 
 def envelope_key(group: Group, entry_id: bytes) -> Aead:
@@ -101,6 +95,8 @@ class MlsRoom:
         self.want: Want | None = None
         self.sent: tuple[bytes, ...] = ()
         self.held: dict[bytes, Invitation] = {}
+        self.beside: dict[bytes, tuple[bytes, bytes]] = {}
+        """Reference of a held invitation -> the token of its epoch, and the sealed tree once that has come."""
         self.devices: dict[int, DeviceId] = {}
         self.retry_at = 0
         self.token = b""
@@ -330,7 +326,7 @@ class MlsRoom:
             raise PeerError("replay", "the epoch has begun already")
         self.room = replace(self.room, awaited=False)
         self.note_head(envelope.head)
-        return self.finish(self.progress(envelope.seq))
+        return self.finish(self.progress(envelope.seq), *self.turn_to_renew(envelope.ts_ms))
 
     def _take_commit(self, envelope: Envelope, now: int) -> Effects:
         message = self._private(envelope.payload, _COMMIT)
@@ -367,6 +363,7 @@ class MlsRoom:
             policy=wanted.policy or self.room.policy,
             log_size=size,
             awaited=False,
+            renew=self.room.renew and not (own and staged.has_path),
             out=staged.removes_me,
             epoch=staged.epoch,
             roster=roster if staged.removes_me else (),
@@ -377,7 +374,7 @@ class MlsRoom:
             self._group = None
         self._enter_epoch()
         left = tuple(device for device in own.adds if device not in roster) if own is not None else ()
-        wakes: tuple[Wake, ...] = ()
+        wakes = self.turn_to_renew(now)
         if left:
             self.want, self.retry_at = Want(adds=left), 0
             wakes = (Wake(at=now),)
@@ -409,6 +406,12 @@ class MlsRoom:
         self.leave_at = self.leave_at or now + 1_000 + LEAVE_TURN * staying.index(self.me.device)
         return (Wake(at=self.leave_at),)
 
+    def turn_to_renew(self, now: int) -> tuple[Wake, ...]:
+        """At once for who entered by a package of last resort: others may hold a Welcome to the same keys."""
+        may = permits(self.room.policy, rules.user_of(self.me.device), Right.REKEY)
+        able = not (self.room.awaited or self._read_only or self.leaving or self.want)
+        return (Wake(at=now),) if self.room.renew and may and able else ()
+
     # --- invitations ---------------------------------------------------------------------------------------
 
     def _take_mail(self, envelope: Envelope) -> Effects:
@@ -417,7 +420,7 @@ class MlsRoom:
             raise PeerError("unsupported", "a mailbox item of another kind")
         invitation = Invitation.decode(envelope.payload, envelope.sender)
         if len(self.held) >= HELD_MOST and invitation.ref not in self.held:
-            self.held.pop(next(iter(self.held)))
+            self.drop_held(next(iter(self.held)))
         self.held = {**self.held, invitation.ref: invitation}
         return self.finish(*self.need_packages())
 
@@ -434,39 +437,24 @@ class MlsRoom:
 
     def enter(self, invitation: Invitation, prekey: PreKey, now: int) -> Effects:
         """Enter again by a Welcome; PeerError when it is not acceptable, Behind when the directory is too short."""
-        room, group = joined(self.me, invitation, prekey, now)
+        _, sealed = self.beside.get(invitation.ref, (b"", b""))
+        try:
+            room, group = joined(self.me, invitation, prekey, sealed, now)
+        except Behind as behind:
+            if behind.need.what == "group info":
+                self.beside[invitation.ref] = behind.need.ids[1], b""
+            raise
         if room.room != self.room.room:
             raise PeerError("misrouted", "an invitation to another room")
         self.room, self._group, self._group_keys = room, group, set()
-        self.held = {ref: held for ref, held in self.held.items() if ref != invitation.ref}
+        self.drop_held(invitation.ref)
         self._enter_epoch()
         return self.finish(self.progress())
 
-
-def joined(me: Me, invitation: Invitation, prekey: PreKey, now: int) -> tuple[RoomItem, Group]:
-    """The room and group that a Welcome leads into; PeerError where it is not acceptable, Behind if too early."""
-    directory = me.directory()
-    if prekey.ref != invitation.ref or not invitation.log_size:
-        raise PeerError("misrouted", "an invitation for another key package")
-    check_reach(directory, invitation.log_size)
-    own = KeyPackageSecrets.decode(prekey.private)
-    certificate = own.package.leaf_node.credential.certificates[0]
-    policy = rules.mls_policy(directory, invitation.log_size)
-    group = Group.join(own, rules.identity_of(me, certificate), invitation.welcome, policy, now)
-    if group.suite != rules.CIPHER_SUITE or len(group.group_id) != ID:
-        raise PeerError("wrong_context", "not a room's group")
-    room = RoomItem(
-        room=group.group_id,
-        policy=rules.check_extensions(group.extensions),
-        log_size=invitation.log_size,
-        certificate=certificate,
-        joined_at=invitation.head,
-        head=invitation.head,
-    )
-    devices = [rules.device_of(leaf) for _, leaf in group.members()]
-    rules.check_members(devices, directory, invitation.log_size)
-    rules.check_inviter(invitation.sender, me.device, devices)
-    return room, group
+    def drop_held(self, ref: bytes) -> None:
+        """A held invitation has done its work, or will never do it."""
+        self.held = {other: held for other, held in self.held.items() if other != ref}
+        self.beside.pop(ref, None)
 
 
 def leave_context(room: bytes) -> bytes:

@@ -55,6 +55,8 @@ CIPHER_SUITE: Final = suite_of(1)
 """MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519."""
 ROOM_POLICY: Final = 0xF0C1
 """GroupContext extension (private use): the wire form of the room's policy."""
+MEMBERS: Final = 1_000
+"""Most devices of a room."""
 PACKAGE_LIFE: Final = 84 * 24 * 3600
 """Seconds that a key package counts; the relay allows 90 days."""
 _GONE: Final = frozenset({"revoked", "not_in_manifest", "unknown_sender"})
@@ -123,6 +125,25 @@ def _expired(directory: Directory, device: DeviceId, size: int) -> bool:
     return False
 
 
+@check("GRP-12")
+def check_logged(certificate: bytes, record: DeviceRecord, directory: Directory) -> None:
+    """PeerError("bad_cert") unless the realm log has had this certificate of the device, now or before a renewal."""
+    found: DeviceRecord | None = record
+    while found is not None and certificate not in found.certificates:
+        found = _before(directory, found)
+    if found is None:
+        raise PeerError("bad_cert", "a certificate that the realm log does not have", check="GRP-12")
+
+
+def _before(directory: Directory, record: DeviceRecord) -> DeviceRecord | None:
+    """What the log said of a device before it said this; None where that is nothing, or another key."""
+    try:
+        earlier = directory.device(record.device_id, record.since - 1)
+    except PeerError:
+        return None
+    return earlier if earlier.key.raw == record.key.raw else None
+
+
 def gone(directory: Directory, device: DeviceId, size: int) -> bool:
     """Whether the realm does not count the device any more at this size (an expired one it does)."""
     try:
@@ -140,9 +161,11 @@ def mls_policy(directory: Directory, size: int) -> Policy:
 
     def validate(credential: Credential, key: bytes, now: int) -> bool:
         try:
-            return record_of(directory, check_credential(credential), size).key.raw == key
+            record = record_of(directory, check_credential(credential), size)
+            check_logged(credential.certificates[0], record, directory)
         except PeerError:
             return False
+        return record.key.raw == key
 
     def successor(old: Credential, new: Credential) -> bool:
         try:
@@ -240,7 +263,9 @@ def check_log_size(size: int, parent: int, directory: Directory) -> None:
 
 @check("GRP-05")
 def check_members(members: Sequence[DeviceId], directory: Directory, size: int) -> None:
-    """PeerError("roster") when a device is in twice, or in without counting in the realm at this size."""
+    """PeerError("roster") when a device is in twice, or without counting in the realm at this size; "quota"."""
+    if len(members) > MEMBERS:
+        raise PeerError("quota", f"a room has at most {MEMBERS} devices", check="GRP-05")
     if len(set(members)) < len(members):
         raise PeerError("roster", "a device has two leaves", check="GRP-05")
     for device in members:

@@ -5,7 +5,8 @@ relay: `Need("prekeys", devices)` asks for them, `answer("prekeys", ...)` goes o
 `view.missing` and are asked for again every RETRY.
 
     answer("prekeys", enc([[device, package, ref, not_before, not_after], ...]))     others' packages; times in ms
-    answer("prekey", enc(public, private, ref, expires))                             an own one, for a held Welcome
+    answer("prekey", enc(public, private, ref, expires, last_resort))                an own one, for a held Welcome
+    answer("group info", enc(token, the sealed tree, or nothing where there is none))  what stands beside its commit
     answer("commit-refused", entry_id)                                               the relay did not take the commit
 
 Invariants
@@ -13,7 +14,8 @@ Invariants
   not enter by the own commit (no package yet, no place in its frame) is asked in by the next one.
 - A commit takes along whoever the realm does not count any more, and whoever has asked to leave.
 - A package that does not fit what its owner declared, or the group, is a `Fault` that names the owner; others enter.
-Left out: Welcomes whose tree does not fit one mailbox item (WELCOME_MOST), external joins.
+- Who entered by a package of last resort renews its leaf as soon as it stands in the log and it may.
+Left out: external joins.
 """
 
 from __future__ import annotations
@@ -64,17 +66,12 @@ from cloister.protocols.interface import (
     State,
     Wake,
 )
+from cloister.protocols.mls_entering import access_token, sealed_tree
 from cloister.protocols.mls_items import ADDS_MOST, SENT_MOST, Invitation, Want
-from cloister.protocols.mls_room import MlsRoom, access_token, envelope_key, leave_context
+from cloister.protocols.mls_room import MlsRoom, envelope_key, leave_context
 
 RETRY: Final = 30_000
 """Pause (ms) before key packages are asked for again."""
-WELCOME_MOST: Final = 60 * 1024
-"""Bytes of an invitation: it goes as one mailbox item of 64 KiB."""
-INVITATIONS_MOST: Final = 192 * 1024
-"""Bytes of all invitations of one commit, about: they travel in its frame. Who is left over enters by the next one."""
-PER_MEMBER: Final = 700
-"""Bytes of a member in an invitation's tree, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +133,8 @@ class MlsSession(MlsRoom):
             raise UsageError("roster", "add who is out, remove who is in")
         if self.me.device in removes:
             raise UsageError("usage", "a device leaves by Leave")
-        if len(adds) > ADDS_MOST:
-            raise UsageError("quota", f"one commit takes in at most {ADDS_MOST} devices")
+        if len(self.roster) + len(adds) - len(removes) > mls_rules.MEMBERS:
+            raise UsageError("quota", f"a room has at most {mls_rules.MEMBERS} devices")
         if not changes or not all(
             isinstance(each, (interface.Add, interface.Remove, SetPolicy, Rekey)) for each in changes
         ):
@@ -167,12 +164,8 @@ class MlsSession(MlsRoom):
         return (Wake(at=self.retry_at),)
 
     def _batch(self) -> tuple[DeviceId, ...]:
-        """Whom one commit takes in: as many as their invitations fit into its frame, one at least."""
-        adds = () if self.want is None else self.want.adds
-        many, size = 0, len(self.devices)
-        while many < len(adds) and (many == 0 or (many + 1) * (size + many + 1) * PER_MEMBER <= INVITATIONS_MOST):
-            many += 1
-        return adds[:many]
+        """Whom one commit takes in."""
+        return () if self.want is None else self.want.adds[:ADDS_MOST]
 
     # --- the commit ----------------------------------------------------------------------------------------
 
@@ -190,7 +183,7 @@ class MlsSession(MlsRoom):
         self.group.policy = mls_rules.mls_policy(directory, size)
         outer = mls_rules.Outer(entry_id=entry_id, kind=EntryKind.COMMIT, head=self.room.head, log_size=size)
         identity = mls_rules.identity_of(self.me, self.room.certificate)
-        options = CommitOptions(identity=identity, authenticated_data=outer.encode())
+        options = CommitOptions(identity=identity, authenticated_data=outer.encode(), with_tree=False)
         staged = self.group.commit(now, rng, self._proposals(want, packages), options)
         try:
             mls_rules.judge(staged, self.devices, self.room.policy, directory, size)
@@ -204,10 +197,6 @@ class MlsSession(MlsRoom):
         self._renew_certificate()
         entry_id = rng(ID)
         staged = self._stage(want, packages, entry_id, now, rng)
-        invitations = self._invitations(staged, packages)
-        if any(len(body) > WELCOME_MOST for _, _, body in invitations):
-            self.group.discard(staged)
-            raise UsageError("quota", "the room has grown too large to invite by one mailbox item")
         self.want = replace(want, entry_id=entry_id, message=staged.message)
         commit = Commit(
             room=self.room.room,
@@ -215,7 +204,8 @@ class MlsSession(MlsRoom):
             entry_id=entry_id,
             payload=staged.message,
             next_token_hash=sha256(access_token(staged, self.room.room)),
-            sealed=invitations,
+            sealed=self._invitations(staged, packages),
+            group_info=sealed_tree(staged, self.room.room) if packages else None,
         )
         return self.finish(self.progress(), commit)
 
@@ -229,7 +219,7 @@ class MlsSession(MlsRoom):
     def _invitations(
         self, staged: StagedCommit, packages: Sequence[KeyPackage]
     ) -> tuple[tuple[DeviceId, str, bytes], ...]:
-        """One Welcome for each newcomer, with its own secrets only, the ratchet tree inside."""
+        """One Welcome for each newcomer, with its own secrets only; the ratchet tree stands beside the commit."""
         if staged.welcome is None:
             return ()
         whole = decode_message(staged.welcome)
@@ -250,12 +240,14 @@ class MlsSession(MlsRoom):
     # --- answers -------------------------------------------------------------------------------------------
 
     def answer(self, ask: str, value: bytes, now: int, rng: Rng) -> Effects:
-        """See the module: `prekeys`, `prekey`, `commit-refused`."""
+        """See the module: `prekeys`, `prekey`, `group info`, `commit-refused`."""
         match ask:
             case "prekeys":
                 return self._packages_came(value, now, rng)
             case "prekey":
                 return self._own_package(value, now)
+            case "group info":
+                return self._tree_came(value)
             case "commit-refused":
                 return self._refused(value)
             case _:
@@ -327,6 +319,7 @@ class MlsSession(MlsRoom):
             private=fields.octets("private"),
             ref=fields.octets("reference", HASH),
             expires=fields.uint("expires"),
+            last_resort=fields.flag("last resort"),
         )
         fields.end()
         invitation = self.held.get(prekey.ref)
@@ -337,9 +330,23 @@ class MlsSession(MlsRoom):
         except Behind as behind:
             return (behind.need,)
         except PeerError as error:
-            self.held = {ref: held for ref, held in self.held.items() if ref != prekey.ref}
+            self.drop_held(prekey.ref)
             fault = Fault(code=error.code, peer=invitation.sender, detail=error.detail, check=error.check)
             return self.finish(fault)
+
+    def _tree_came(self, value: bytes) -> Effects:
+        """What a held Welcome waited for: try again; a Welcome to an epoch that the relay does not have goes."""
+        fields = Fields.decode(value, "group info")
+        token, sealed = fields.octets("token", HASH), fields.octets("sealed")
+        fields.end()
+        for ref, (of, _) in list(self.beside.items()):
+            if of == token and sealed:
+                self.beside[ref] = token, sealed
+            elif of == token:
+                sender = self.held[ref].sender
+                self.drop_held(ref)
+                return self.finish(Fault(code="no_session", peer=sender, detail="no tree beside its commit"))
+        return self.need_packages()
 
     def _refused(self, entry_id: bytes) -> Effects:
         """The relay has said that it did not store the commit, and will not."""
@@ -372,7 +379,8 @@ class MlsSession(MlsRoom):
         """Ask again for key packages; commit who leaves."""
         if self.state is State.REMOVED:
             return self.finish(*self.need_packages())
-        if self.leave_at and self.leave_at <= now and self.leaving and self.want is None:
+        due = self.leave_at and self.leave_at <= now and self.leaving and self.want is None
+        if due or self.turn_to_renew(now):
             self.leave_at = 0
             try:
                 return self._commit(Want(), [], now, rng)
