@@ -40,8 +40,10 @@ from cloister.protocols.interface import (
 )
 from cloister.protocols.mls_session import MlsSession
 from cloister.protocols.nonces import Nonces
+from cloister.protocols.pair import Pair
 from cloister.protocols.ratchet import RecvChain, SendChain
 from cloister.protocols.shares import Shares
+from cloister.protocols.transport import Transport
 from support.mls_net import MLS, MlsNet, MlsNode
 from support.suite_net import POLICY, ROOM, Net, Node, seeded, users
 
@@ -160,6 +162,40 @@ class SharesCase(Classic):
     variants = (shares_originals.original(),)
 
 
+class TransportCase(Classic):
+    """Document 002."""
+
+    name = "transport"
+    sizes = (2, 16)
+    many = (256,)
+    waits = False
+
+    @property
+    def suite(self) -> Suite:
+        return Transport()
+
+    def begin(self, n: int, seed: object, room: bytes = ROOM, policy: RoomPolicy = POLICY) -> tuple[Net, list[Node]]:
+        """Whoever asks for a new key must be an inviter, which its owners are: here all (the first of many)."""
+        return super().begin(n, seed, room, replace(policy, owners=tuple(users(n)[:16])))
+
+
+class PairCase(Case):
+    """Document 003."""
+
+    name = "pair"
+    sizes = (2,)
+    orders = 2
+    lacks: Mapping[str, str] = {
+        "insider": "of two members, whoever is not me is the other; content is deniable",
+        "remove": "there is nobody to stay; a session is ended for both",
+        "variant": "there is one",
+    }
+
+    @property
+    def suite(self) -> Suite:
+        return Pair()
+
+
 class MlsCase(Case):
     """RFC 9420."""
 
@@ -206,7 +242,7 @@ def _posted(nodes: Sequence[Node], effects: Effects) -> Envelope:
     return log.append(post.channel.kind, entry, nodes[0].net.now)
 
 
-CASES: tuple[Case, ...] = (NoncesCase(), SharesCase(), MlsCase())
+CASES: tuple[Case, ...] = (NoncesCase(), SharesCase(), TransportCase(), PairCase(), MlsCase())
 
 
 # --- looking --------------------------------------------------------------------------------------------------
