@@ -141,11 +141,17 @@ def open_key(steps: Steps, token: Token, own: RsaDecryptKey) -> Keys:
 
 
 @check("TRA-12")
-def check_ending_opens(exporter: bytes, entry: CommitEntry) -> Ending:
+def check_place(terms: Terms, envelope: Envelope) -> None:
+    """PeerError("stale_epoch") unless the first epoch makes a room, and every later one ends another."""
+    first = (terms.prev_th == NO_TH, terms.epoch == 1, envelope.token_hash == NO_EPOCH)
+    if first not in ((True,) * 3, (False,) * 3):
+        raise PeerError("stale_epoch", check="TRA-12")
+
+
+def open_ending(exporter: bytes, entry: CommitEntry) -> Ending:
     """What the entry says to the epoch it ends; PeerError("bad_tag") unless a member of that epoch made it."""
     bound = enc(entry.run_id, entry.key_hash, sha256(entry.box))
-    with named("TRA-12"):
-        return Ending.decode(ending_key(exporter, entry).open(ZERO_NONCE, entry.parent or b"", bound))
+    return Ending.decode(ending_key(exporter, entry).open(ZERO_NONCE, entry.parent or b"", bound))
 
 
 @check("TRA-13")
@@ -223,14 +229,6 @@ def check_newcomer(box: Box, device: DeviceId, *, locked: bool) -> None:
     asked = device in box.invitees if box.context.prev_th != NO_TH else set(box.invitees) == others
     if not asked and not (locked and box.context.prev_th != NO_TH):
         raise PeerError("not_allowed", "not invited by this commit", check="TRA-21")
-
-
-@check("TRA-26")
-def check_place(terms: Terms, envelope: Envelope) -> None:
-    """PeerError("stale_epoch") unless the first epoch makes a room, and every later one ends another."""
-    first = (terms.prev_th == NO_TH, terms.epoch == 1, envelope.token_hash == NO_EPOCH)
-    if first not in ((True,) * 3, (False,) * 3):
-        raise PeerError("stale_epoch", check="TRA-26")
 
 
 # --- I2 and leaves -----------------------------------------------------------------------------------------

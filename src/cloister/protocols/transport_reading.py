@@ -198,7 +198,7 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
 
 def _ending(turn: Turn, epoch: Epoch, entry: CommitEntry) -> Ending:
     """What the entry says to the epoch that it ends, signed by a member of it."""
-    ending = checks.check_ending_opens(epoch.exporter, entry)
+    ending = checks.open_ending(epoch.exporter, entry)
     if ending.inviter not in epoch.roster:
         raise PeerError("unknown_sender", "a commit by a stranger")
     checks.check_ending_signed(verify_key(turn, ending.inviter, epoch.log_size), epoch.th, entry, ending)
