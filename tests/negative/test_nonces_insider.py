@@ -225,6 +225,10 @@ def test_the_answer_to_nonce_zero_wraps_around() -> None:
     assert Steps().answer(bytes(32)) == b"\xff" * 32
 
 
+def _is_fault(effect: object) -> bool:
+    return isinstance(effect, Fault)
+
+
 # --- forms, phases, copies ---
 
 
@@ -254,24 +258,32 @@ def test_an_entry_of_a_kind_that_no_channel_has_is_refused() -> None:
     refusal(case.session("hello"), replace(case.messages[2, "hello"], kind=EntryKind.APPLICATION), code="unsupported")
 
 
-def test_early_messages_of_one_member_are_kept_up_to_two() -> None:
+@pytest.mark.parametrize("kind", ["shares", "confirm"])
+def test_of_early_messages_one_of_each_kind_and_member_is_kept(kind: str) -> None:
     case = bench()
     session = case.session("hello")
-    for _ in range(2):
-        session.receive(case.sealed(case.plain(2, "confirm"), case.messages[2, "confirm"]), NOW, seeded(1))
-    third = case.sealed(case.plain(2, "shares"), case.messages[2, "shares"])
-    refusal(session, third, code="quota")
+    for each in ("shares", "confirm"):
+        assert not [effect for effect in session.receive(case.messages[2, each], NOW, seeded(1)) if _is_fault(effect)]
+    refusal(session, case.sealed(case.plain(2, kind), case.messages[2, kind]), code="quota")
+
+
+def test_early_shares_in_anothers_name_are_not_kept() -> None:
+    """Or whoever holds the run's secret could fill the places of the others."""
+    case = bench()
+    session = case.session("hello")
+    refusal(session, case.forged(2, "shares", lambda m: m, by=0), code="bad_sig", check="CON-02")
 
 
 def test_early_junk_is_reported_when_its_turn_comes_and_ends_nothing() -> None:
     case = bench()
     session = case.session("hello")
-    junk = case.unsigned(2, "shares", _changed)
-    session.receive(junk, NOW, seeded(1))
-    session.receive(case.messages[0, "hello"], NOW, seeded(1))
-    effects = session.receive(case.messages[2, "hello"], NOW, seeded(1))
+    session.receive(case.unsigned(2, "confirm", _changed), NOW, seeded(1))
+    for sender, kind in ((0, "hello"), (2, "hello"), (2, "shares")):
+        effects = session.receive(case.messages[sender, kind], NOW, seeded(1))
+        assert not [effect for effect in effects if _is_fault(effect)]
+    effects = session.receive(case.messages[0, "shares"], NOW, seeded(1))
     assert [effect.code for effect in effects if isinstance(effect, Fault)] == ["bad_sig"]
-    effects = session.receive(case.messages[2, "shares"], NOW, seeded(1))
+    session.receive(case.messages[2, "confirm"], NOW, seeded(1))
     assert session.view.missing == (case.nodes[0].name,)
 
 

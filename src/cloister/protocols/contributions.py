@@ -13,7 +13,8 @@ States of a run and what each takes (the page has the same table, a test compare
 Invariants
 - Shares are posted only after all hellos, the confirm only after all shares have opened: nobody chooses last.
 - One entry per sender and kind counts, the first; another one that is signed is a `conflict`.
-- What comes too early is kept, at most two entries per member, and judged when its turn has come.
+- What comes too early is kept, one of each kind for each member, and judged when its turn has come; shares only as
+  signed by their sender. Honest members never speak early: a run's log has one order.
 - The run is agreed when all confirms, the own one too, stand in its log.
 """
 
@@ -36,8 +37,6 @@ from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.record import Cipher, Schedule
 
 _Steps = TypeVar("_Steps", bound=Steps)
-EARLY_MOST: Final = 2
-"""Messages of one member that are kept because they came too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +228,13 @@ class Contributions(Generic[_Steps]):
             hearing.store(_with(hearing.peer, hearing.kind, hearing.place()))
 
     def keep(self, hearing: _Hearing) -> None:
-        """Too early: keep it, at most two entries for each member."""
-        held = [entry for _, entry in hearing.turn.draft.all(EARLY, hearing.run.id)]
-        mine = [entry for entry in held if self.form.decode(entry.message).sender == hearing.message.sender]
-        if len(mine) >= EARLY_MOST:
-            raise PeerError("quota", "more early messages of one member than a run has")
+        """Too early: keep it, one of each kind for each member. What a confirm signs is not known yet."""
+        if not isinstance(hearing.message, Confirm):
+            self._signature(hearing)
+        for _, entry in hearing.turn.draft.all(EARLY, hearing.run.id):
+            held = self.form.decode(entry.message)
+            if held.sender == hearing.message.sender and type(held) is type(hearing.message):
+                raise PeerError("quota", "two early messages of one kind and member")
         hearing.turn.draft.put(EARLY, hearing.run.id + hearing.entry.entry_id, hearing.entry)
 
     def compare(self, hearing: _Hearing) -> None:
