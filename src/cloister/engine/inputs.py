@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloister.engine.values import Command
+from cloister.engine.values import Command, SessionCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,16 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True)
+class Meet:
+    """Somebody wants to make, join or confirm a session of two; the answer bears the same ticket."""
+
+    ticket: int
+    command: SessionCommand
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
 
-Input = Opened | Received | Closed | Execute | Tick
+Input = Opened | Received | Closed | Execute | Meet | Tick

@@ -211,6 +211,30 @@ Command = (
 Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | str
 
 
+# --- sessions of two by a code; only a guest's engine takes these ------------------------------------------------
+
+
+class OpenSession(Value, frozen=True, tag="open_session"):
+    """Make a code; `whole`: with a secret half, so that nothing has to be compared -> str, the code"""
+
+    whole: bool = True
+
+
+class EnterSession(Value, frozen=True, tag="enter_session"):
+    """Join the session with this code, as typed -> str, its id"""
+
+    code: str
+
+
+class Compared(Value, frozen=True, tag="compared"):
+    """What the person says of the two strings -> str, the stage"""
+
+    same: bool
+
+
+SessionCommand = OpenSession | EnterSession | Compared
+
+
 # --- events -------------------------------------------------------------------------------------------------
 
 
@@ -274,4 +298,19 @@ class UserJoined(Value, frozen=True, tag="user"):
     alarm: bool = False
 
 
-Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | UserJoined
+class SessionChanged(Value, frozen=True, tag="session"):
+    """A session of two by a code moved. `stage`: waiting, agreeing, compare, awaiting, ready, ending, ended, failed.
+
+    compare: `digits` and `pictures` are to be the same on both screens; awaiting: the other has not said so yet;
+    failed: one try was refused (`code`), a creator waits for the next.
+    """
+
+    cursor: int
+    stage: str
+    room: str = ""
+    digits: str = ""
+    pictures: list[str] = []
+    code: str = ""
+
+
+Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | UserJoined | SessionChanged

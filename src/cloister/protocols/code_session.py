@@ -152,6 +152,12 @@ class CodeSession:
         epoch = Draft(self._stock, SHELVES).get(EPOCH)
         return b"" if epoch is None else epoch.sas
 
+    @property
+    def opened(self) -> bool:
+        """Whether an agreement is under way."""
+        pairing = Draft(self._stock, SHELVES).get(PAIRING)
+        return pairing is not None and pairing.phase not in (Phase.EXPECT_CODE, Phase.EXPECT_PEER)
+
     def begin(self, place: int, pairing: Pairing, room: bytes, title: str, now: int, rng: Rng) -> Effects:
         """The first call: what the session is, and the question for the code."""
         turn = self._turn(now, rng)
@@ -202,6 +208,8 @@ class CodeSession:
             raise UsageError("not_ready", "no code is asked for now")
         if pairing.sid and code.id != pairing.sid:
             raise UsageError("usage", "the code of another session")
+        if pairing.mode == steps.FULL and not code.secret:
+            raise UsageError("usage", "this code has a second half: type all of it")
         coded = replace(pairing, sid=code.id, secret=code.secret, begun=turn.now)
         if pairing.role == ANSWERER:
             pairings.check_mode(coded, pairing.mode)
