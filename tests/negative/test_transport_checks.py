@@ -437,11 +437,11 @@ def test_while_a_commit_waits_for_its_invitation_no_other_is_taken() -> None:
 # --- acknowledgements and leaves ---------------------------------------------------------------------------
 
 
-def _ack(room: Standing, by: int = 2, **changes: object) -> Ack:
-    tag = mac(room.item.confirm, "transport ack mac", room.item.ctx, room.item.commit_hash, room.nodes[by].name)
-    ack = Ack(sender=room.nodes[by].name, room=ROOM, mac=tag)
-    ack = replace(ack, **changes)  # type: ignore[arg-type]
-    return replace(ack, signature=sign(_signer(by), "transport ack", room.item.ctx, ack.sender, ack.mac))
+def _ack(made: Standing, by: int = 2, **changes: object) -> Ack:
+    item = made.item
+    tag = mac(item.confirm, "transport ack mac", item.ctx, item.commit_hash, made.nodes[by].name)
+    ack = replace(Ack(sender=made.nodes[by].name, room=ROOM, mac=tag), **changes)  # type: ignore[arg-type]
+    return replace(ack, signature=sign(_signer(by), "transport ack", item.ctx, ack.sender, ack.mac))
 
 
 def test_tra_22_a_notice_by_a_stranger_or_for_another_room_is_refused() -> None:
