@@ -48,6 +48,8 @@ from cloister.primitives.rsa import RsaEncryptKey, RsaVerifyKey
 from cloister.primitives.signature import VerifyKey
 
 MANIFESTS_PER_DAY: Final = 20
+STALE_DAYS: Final = 30
+"""How long a device may be expired before it counts as given up."""
 
 RosterRow = tuple[str, bytes, bytes]
 """(device id, SHA-256(enc(all certificates of the device)), SHA-256(manifest)), for ctx of the suites."""
@@ -320,6 +322,10 @@ class RealmState:
         if record.not_after < self.time(at_size):  # REALM-22
             raise PeerError("expired")
         return record
+
+    def stale(self, device_id: str, at_size: int | None = None) -> bool:
+        """Whether the device's certificates had ended STALE_DAYS before that size's time; PeerError as `find`."""
+        return self.find(device_id, at_size).not_after + STALE_DAYS * DAY_MS < self.time(at_size)
 
     def roster_row(self, device_id: str, at_size: int | None = None) -> RosterRow:
         """The device's row of a suite's roster; PeerError as `device`."""

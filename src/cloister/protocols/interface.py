@@ -368,6 +368,10 @@ class Directory(Protocol):
         """The device at that log size; PeerError (unknown_sender, revoked, not_in_manifest, ...) if it counts not."""
         ...
 
+    def stale(self, device: DeviceId, size: int, /) -> bool:
+        """Whether its certificates had ended 30 days before that size's time: anybody may remove it."""
+        ...
+
 
 class LiveDirectory(Protocol):
     """Gives the newest directory each time it is asked."""

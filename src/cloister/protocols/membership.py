@@ -10,7 +10,7 @@ Invariants
   not is parked, may answer `here`, and is added again by any member who may add. One such freeze per author and day.
 - Every receiver checks each change against the policy and roster of the epoch that it ends. A newcomer, who has not
   seen that epoch, checks that it is invited, by whom, and that all keys are certified.
-- A device that does not count in the realm any more may be put out by any member.
+- A device that does not count in the realm any more, or has been expired for 30 days, may be put out by any member.
 """
 
 from __future__ import annotations
@@ -161,14 +161,15 @@ def check_order_place(order: Order, turn: Turn, epoch: Epoch) -> None:
 def check_order_right(order: Order, turn: Turn, epoch: Epoch) -> None:
     """PeerError("not_allowed") unless its author may put each of them out.
 
-    By the policy anybody, else oneself, or a device that is out of the realm.
+    By the policy anybody, else oneself, or a device that is out of the realm or expired for 30 days.
     """
     if order.author not in epoch.roster or not set(order.removed) <= set(epoch.roster):
         raise PeerError("roster", "an order by or about a stranger", check="RUN-10")
     if permits(epoch.policy, record_of(turn, order.author, epoch.log_size).user, Right.REMOVE):
         return
     for device in order.removed:
-        if device != order.author and counts(turn, device, order.log_size):
+        given_up = not counts(turn, device, order.log_size) or turn.me.directory().stale(device, order.log_size)
+        if device != order.author and not given_up:
             raise PeerError("not_allowed", "who may not remove", check="RUN-10")
 
 

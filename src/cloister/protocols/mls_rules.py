@@ -299,7 +299,9 @@ def check_rights(wanted: Wanted, policy: RoomPolicy, directory: Directory, size:
     """PeerError("not_allowed") unless the policy lets the committer's user do all of it."""
     user = user_of(wanted.by)
     rights = [Right.ADD] if wanted.added else []
-    by_right = [device for device in wanted.removed if not gone(directory, device, size)]
+    by_right = [
+        device for device in wanted.removed if not gone(directory, device, size) and not directory.stale(device, size)
+    ]
     rights += [Right.REMOVE] if by_right else []
     rights += [Right.SET_POLICY] if wanted.policy is not None else []
     if not (rights or wanted.removed or wanted.left):

@@ -28,6 +28,7 @@ class FakeDirectory:
     def __init__(self) -> None:
         self._versions: dict[str, list[tuple[int, DeviceRecord | str]]] = {}
         self._size = 0
+        self._stale: dict[str, int] = {}
 
     @property
     def size(self) -> int:
@@ -45,6 +46,15 @@ class FakeDirectory:
         if isinstance(found, str):
             raise PeerError(found)
         return found
+
+    def stale(self, device: str, size: int, /) -> bool:
+        """Whether it was given up by that size."""
+        return self._stale.get(device, size + 1) <= size
+
+    def give_up(self, device: str) -> None:
+        """From now on its certificates ended 30 days ago: it counts as expired and anybody may remove it."""
+        self.refuse(device, "expired")
+        self._stale[device] = self._size
 
     def enrol(self, user: str, index: int, *, rsa: bool = True, device: str | None = None) -> str:
         """One more device; its name."""
