@@ -7,8 +7,8 @@ Source: docs/spec/classic/pair.md ("Messages", "A session's life").
                                          <--      chat_response (mailbox): yes or no, both signed
     create or commit (the room's log)    -->      with chat_confirm as its sealed item
 
-By prekey (E4.1) A needs no answer to begin: request and confirm both go with the `create`; B's response completes the
-mutual authentication, and until it has come A's view names B as `missing`.
+By prekey (E4.1) A needs no answer to begin: the request bears the confirm, and goes with the `create`; B's response
+completes the mutual authentication, and until it has come A's view names B as `missing`.
 
 Invariants
 - The commit is posted by the requester; whichever the log shows first counts, and ends what else was under way.
@@ -118,6 +118,8 @@ def request(turn: Turn, policy: RoomPolicy, prekey: Prekey | None = None) -> Non
         turn.draft.emit(Direct(device=peer, kind="chat_request", body=made.encode()))
         return
     keys = steps.keys_of(turn.steps, made, prekey.public, secret)
+    confirm = steps.make_confirm(turn.me.keys.device, made.sid, keys)
+    made = replace(made, confirm=confirm.encode())
     agreed = Agreed(request=made, keys=keys, side=REQUESTER, confirmed=True, proven=False)
     _commit(turn, agreed, ("chat_request", made.encode()))
 
@@ -135,12 +137,10 @@ def try_request(turn: Turn, policy: RoomPolicy) -> None:
             turn.draft.put(EPOCH, b"", replace(standing, began=turn.now))
 
 
-def _commit(turn: Turn, agreed: Agreed, *sealed: tuple[str, bytes]) -> None:
-    """Post the entry that begins the session, the confirm with it."""
-    confirm = steps.make_confirm(turn.me.keys.device, agreed.request.sid, agreed.keys)
+def _commit(turn: Turn, agreed: Agreed, sealed: tuple[str, bytes]) -> None:
+    """Post the entry that begins the session, the other's item with it."""
     entry_id, standing, peer = turn.rng(16), turn.standing, turn.room.peer
     turn.draft.put(AGREED, agreed.request.sid, replace(agreed, entry_id=entry_id))
-    bodies = (*sealed, ("chat_confirm", confirm.encode()))
     turn.draft.emit(
         Commit(
             room=turn.room_id,
@@ -148,7 +148,7 @@ def _commit(turn: Turn, agreed: Agreed, *sealed: tuple[str, bytes]) -> None:
             entry_id=entry_id,
             payload=items.commit_payload(agreed),
             next_token_hash=sha256(agreed.token),
-            sealed=tuple((peer, kind, body) for kind, body in bodies),
+            sealed=((peer, *sealed),),
         )
     )
     if standing is None:
@@ -213,6 +213,7 @@ def asked(turn: Turn, envelope: Envelope, prekey: tuple[bytes, bytes] | None = N
     if prekey is not None:
         answer, private = prekey
         keys = steps.keys_of(turn.steps, made, answer, turn.steps.finish(private, made.ephemeral))
+        _check_confirm(turn, made, keys, Confirm.decode(made.confirm or b""))
     waiting = Asked(request=made, answer=answer, keys=keys)
     if turn.standing is not None or turn.draft.get(OFFER) is not None:
         _accept(turn, waiting)
@@ -284,7 +285,7 @@ def _accept(turn: Turn, waiting: Asked) -> None:
     others = [sid for sid, each in turn.draft.all(AGREED) if each.side == RESPONDER]
     for sid in others[: max(0, len(others) + 1 - AGREED_MOST)]:
         turn.draft.drop(AGREED, sid)
-    confirmed = waiting.confirmed or not turn.steps.confirms()
+    confirmed = waiting.keys is not None or not turn.steps.confirms()
     agreed = Agreed(request=made, keys=keys, side=RESPONDER, confirmed=confirmed)
     turn.draft.put(AGREED, made.sid, agreed)
     response = steps.make_response(turn.steps, turn.me.keys.device, made, answer, keys)
@@ -321,7 +322,8 @@ def responded(turn: Turn, envelope: Envelope) -> None:
     shared = turn.steps.finish(offer.private, response.ephemeral)
     keys = steps.keys_of(turn.steps, made, response.ephemeral, shared)
     steps.check_response_mac(keys, response)
-    _commit(turn, Agreed(request=made, keys=keys, side=REQUESTER, confirmed=True))
+    confirm = steps.make_confirm(turn.me.keys.device, made.sid, keys)
+    _commit(turn, Agreed(request=made, keys=keys, side=REQUESTER, confirmed=True), ("chat_confirm", confirm.encode()))
 
 
 def _check_signed(turn: Turn, made: Request, response: Response) -> None:
@@ -353,12 +355,7 @@ def confirmed(turn: Turn, envelope: Envelope) -> None:
     """A chat_confirm came: the requester holds the key too."""
     confirm = Confirm.decode(envelope.payload)
     steps.check_sent_by(envelope.sender, turn.room.peer)
-    waiting, agreed = turn.draft.get(ASKED), turn.draft.get(AGREED, confirm.sid)
-    if waiting is not None and waiting.keys is not None and waiting.request.sid == confirm.sid:
-        _check_confirm(turn, waiting.request, waiting.keys, confirm)
-        turn.draft.put(ASKED, b"", replace(waiting, confirmed=True))
-        return
-    agreed = items.check_agreed(agreed)
+    agreed = items.check_agreed(turn.draft.get(AGREED, confirm.sid))
     _check_confirm(turn, agreed.request, agreed.keys, confirm)
     if not agreed.confirmed:
         agreed = replace(agreed, confirmed=True)

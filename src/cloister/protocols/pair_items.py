@@ -149,11 +149,10 @@ class Asked:
     request: Request
     answer: bytes = b""
     keys: Schedule | None = None
-    confirmed: bool = False
 
     def encode(self) -> bytes:
         """The stored form."""
-        return enc(self.request.encode(), self.answer, self.keys and self.keys.encode(), self.confirmed)
+        return enc(self.request.encode(), self.answer, self.keys and self.keys.encode())
 
     @classmethod
     def decode(cls, data: bytes) -> Asked:
@@ -161,14 +160,8 @@ class Asked:
         fields = Fields.decode(data, "asked")
         request, answer = Request.decode(fields.octets("request")), fields.octets("answer")
         keys = fields.octets_or_none("keys")
-        asked = cls(
-            request=request,
-            answer=answer,
-            keys=None if keys is None else Schedule.decode(keys),
-            confirmed=fields.flag("confirmed"),
-        )
         fields.end()
-        return asked
+        return cls(request=request, answer=answer, keys=None if keys is None else Schedule.decode(keys))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Source: docs/spec/classic/pair.md, document 003. The suite calls these methods and nothing else where a fix matters, so
 `lab.originals.pair` shows what the document did by overriding exactly one of them.
 
-    A -> B   ["chat_request", 1, kem, room, epoch, prev, sid, ids, log size, policy, prekey, E_A, ts, sig]
+    A -> B   ["chat_request", 1, kem, room, epoch, prev, sid, ids, log size, policy, prekey, E_A, ts, sig, confirm]
     B -> A   ["chat_response", sid, accept, E_B, mac, sig]
     A -> B   ["chat_confirm", sid, mac, sig]
 
@@ -41,6 +41,7 @@ FIRST: Final = bytes(ID)
 """The `prev` of a room's first session."""
 E_MOST: Final = 2048
 SIGNATURE: Final = 64
+CONFIRM_MOST: Final = 256
 AHEAD: Final = 120_000
 """How far (ms) a request's time may lie ahead: the difference of two clocks."""
 STORED: Final = 7 * 24 * 60 * 60_000
@@ -97,6 +98,8 @@ class Request:
     ephemeral: bytes
     ts: int
     signature: bytes = b""
+    confirm: bytes | None = None
+    """By prekey, the third message goes with the first."""
 
     def body(self) -> list[object]:
         """What the signature and th cover."""
@@ -107,7 +110,7 @@ class Request:
 
     def encode(self) -> bytes:
         """The mailbox item's body."""
-        return enc("chat_request", *self.body(), self.signature)
+        return enc("chat_request", *self.body(), self.signature, self.confirm)
 
     @classmethod
     def decode(cls, data: bytes) -> Request:
@@ -129,6 +132,7 @@ class Request:
             ephemeral=fields.octets("ephemeral", most=E_MOST),
             ts=fields.uint("ts", 63),
             signature=fields.octets("signature", SIGNATURE),
+            confirm=fields.octets_or_none("confirm", most=CONFIRM_MOST),
         )
         fields.end()
         return request
@@ -493,6 +497,6 @@ def check_prekey_kem(prekey: Prekey, kem: str) -> None:
 
 @check("PAI-24")
 def check_prekey_used(request: Request, at_hand: bool) -> None:
-    """PeerError("no_session") when a request is made with a prekey that is not here, or that it does not name."""
-    if (request.prekey is not None) != at_hand:
+    """PeerError("no_session") when a request is made with a prekey that is not here, or without its confirm."""
+    if ((request.prekey is not None), (request.confirm is not None)) != (at_hand, at_hand):
         raise PeerError("no_session", "a request for a prekey that is not here", check="PAI-24")
