@@ -109,12 +109,17 @@ class World:
         return info.state if info else ""
 
 
-def live(story: Callable[[World], Coroutine[Any, Any, None]], realm: SmallRealm, names: Sequence[str] = NAMES) -> World:
+def live(
+    story: Callable[[World], Coroutine[Any, Any, None]],
+    realm: SmallRealm,
+    names: Sequence[str] = NAMES,
+    kind: type[World] = World,
+) -> World:
     """Live through a story; the world as it was at its end."""
     worlds: list[World] = []
 
     async def main() -> None:
-        worlds.append(World(realm, names))
+        worlds.append(kind(realm, names))
         await story(worlds[0])
 
     clock.run(main(), 7)

@@ -1,7 +1,7 @@
 """`Client`: the one interface to a profile, whichever process owns it.
 
     async with Client.open("alice") as client:
-        room = await client.create_room("triad", suite="nonces", members=["bob", "carol"])
+        room = await client.create_room("triad", members=["bob", "carol"])
         await client.send(room.id, "hello", wait=True)
         async for event in client.events():
             ...
@@ -68,8 +68,8 @@ class Client:
         """The room with this id, id prefix (at least 4 digits) or title (with or without `#`); no_room otherwise."""
         return find_room(await self.rooms(), name)
 
-    async def create_room(self, title: str, *, suite: str, members: Sequence[str]) -> api.RoomInfo:
-        """Make a room; it is pending until the members have agreed on a key."""
+    async def create_room(self, title: str, *, members: Sequence[str], suite: str = "mls") -> api.RoomInfo:
+        """Make a room; it is pending until its key stands."""
         result: api.RoomInfo = await self._backend.execute(
             api.CreateRoom(title=title, suite=suite, members=list(members))
         )

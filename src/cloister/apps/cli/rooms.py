@@ -26,12 +26,13 @@ def room() -> None:
 @room.command()
 @click.argument("name")
 @click.option("--members", default="", metavar="A,B,...", help="Who is in it beside you.")
-@click.option("--suite", default="nonces", show_default=True, metavar="NAME", help="How the key is agreed.")
+@click.option("--suite", default="mls", show_default=True, metavar="NAME", help="How the key is agreed.")
 @click.pass_context
 def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
     """Make a room.
 
-    Its key is agreed as soon as all members have been online; `cloister chat NAME` shows how far they are.
+    Members are in it at once, also while they are away; in a room of a classic suite the key is agreed as soon as all
+    have been online. `cloister chat NAME` shows how far they are.
     """
 
     async def work(client: Client) -> RoomInfo:

@@ -35,7 +35,7 @@ def test_a_command_line_that_is_not_whole_is_usage(arguments: list[str], backend
 
 def test_a_room_is_made_with_its_members(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["room", "create", "#triad", "--members", "bob, @carol,"]) == 0
-    assert backend.commands[0] == api.CreateRoom(title="triad", suite="nonces", members=["bob", "carol"])
+    assert backend.commands[0] == api.CreateRoom(title="triad", suite="mls", members=["bob", "carol"])
     out, err = capsys.readouterr()
     assert out == "01234567  triad  pending  alice, bob, carol\n"
     assert "agreeing 1 of 3" in err
