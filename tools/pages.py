@@ -34,6 +34,7 @@ from cloister.engine import values
 from cloister.errors import REGISTRY
 from cloister.protocols.interface import CAPS_ROWS
 from cloister.wire import frames, limits
+from tools.example_transport import example as transport_example
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _MARK: Final = re.compile(r"<!-- generated: ([a-z-]+) -->\n(?:((?:(?!<!-- generated).)*?)<!-- end -->)?", re.DOTALL)
@@ -172,6 +173,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "client-api": client_api,
     "cli": cli,
     "properties": properties,
+    "transport-example": transport_example,
 }
 
 

@@ -8,5 +8,13 @@ from cloister.protocols.mls import Mls
 from cloister.protocols.nonces import Nonces
 from cloister.protocols.pair import Pair
 from cloister.protocols.shares import Shares
+from cloister.protocols.transport import Transport
 
-SUITES: Final[Mapping[str, Suite]] = {"nonces": Nonces(), "shares": Shares(), "pair": Pair(), "mls": Mls()}
+SUITES: Final[Mapping[str, Suite]] = {
+    "nonces": Nonces(),
+    "shares": Shares(),
+    "transport": Transport(),
+    "transport-strict": Transport(strict=True),
+    "pair": Pair(),
+    "mls": Mls(),
+}

@@ -16,6 +16,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Never
 
 from cloister.errors import PeerError, UsageError
@@ -59,10 +60,15 @@ CAPS: Final = Caps(
         "join while offline": "yes: invitations wait in the mailbox",
         "relay trust": "none for content; liveness; order is checked by the log's chain",
         "replay": "context, the epoch as sequence number, and a window over message numbers in the store",
-        "key confirmation": "acknowledgements, shown; awaited in strict rooms",
+        "key confirmation": "acknowledgements, shown as they come",
         "post-quantum": "no",
         "limits": "the inviter is a single point, and holds every key",
     },
+)
+STRICT_CAPS: Final = replace(
+    CAPS,
+    suite=f"{NAME}-{STRICT}",
+    phrases={**CAPS.phrases, "key confirmation": "acknowledgements of all before anything is sent"},
 )
 
 
@@ -76,7 +82,7 @@ class Transport:
     @property
     def caps(self) -> Caps:
         """What it gives."""
-        return CAPS
+        return STRICT_CAPS if self.variant == STRICT else CAPS
 
     def prekeys(self, me: Me, n: int, now: int, rng: Rng) -> Sequence[PreKey]:
         """None: a member's certified RSA key is what an invitation is made for."""

@@ -18,8 +18,15 @@ from cloister.protocols.interface import CAPS_ROWS
 from support.need import REPOSITORY
 
 SPEC = REPOSITORY / "docs" / "spec"
-PAGES = ("suites.md", "record.md", "classic/contributions.md", "classic/nonces.md", "classic/shares.md")
-ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|COM|CTX|POL)-\d\d\b")
+PAGES = (
+    "suites.md",
+    "record.md",
+    "classic/contributions.md",
+    "classic/nonces.md",
+    "classic/shares.md",
+    "classic/transport.md",
+)
+ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|TRA|COM|CTX|POL)-\d\d\b")
 for _module in pkgutil.iter_modules(cloister.protocols.__path__, "cloister.protocols."):
     importlib.import_module(_module.name)
 OURS = {name for name in CHECKS if ID.fullmatch(name)}
