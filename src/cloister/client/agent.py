@@ -14,16 +14,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 from cloister.client import entropy
 from cloister.client.transport import Connection, dial
 from cloister.engine import inputs, values
 from cloister.engine.account import Account
 from cloister.engine.core import Engine
+from cloister.engine.link import Link
 from cloister.engine.messages import since_cursor
 from cloister.engine.store import Store
-from cloister.engine.unit import Disconnect, Notify, Output, Reply, Transmit
+from cloister.engine.unit import Disconnect, Notify, Output, Reply, Transmit, Unit
 from cloister.errors import CloisterError, InternalError, UnavailableError, UsageError
 from cloister.protocols.interface import Suite
 
@@ -67,16 +68,32 @@ class Listener:
             await self._ready.wait()
 
 
-class Agent:
-    """The owner of a profile; a `client.Backend`."""
+class Machine(Protocol):
+    """What is driven: a device's engine, or a guest's."""
+
+    @property
+    def link(self) -> Link:
+        """The state of the connection."""
+        ...
+
+    def handle(self, what: inputs.Input, now: int) -> Unit:
+        """Handle one input whole."""
+        ...
+
+    def next_wake(self) -> int | None:
+        """When `Tick` is due (ms), or None."""
+        ...
+
+
+class Driver:
+    """Drives an engine, its store and its connection; a `client.Backend`."""
 
     def __init__(
-        self, account: Account, suites: Mapping[str, Suite], store: Store, *,
-        dialler: Dialler = dial, now: Callable[[], int] = entropy.now_ms,
-        rng: Callable[[int], bytes] = entropy.rng, jitter: Callable[[float, float], float] = entropy.jitter,
+        self, engine: Machine, address: str, store: Store, *, dialler: Dialler, now: Callable[[], int],
+        jitter: Callable[[float, float], float],
     ) -> None:  # fmt: skip
-        self.engine = Engine(account, suites, store, rng)
-        self._address = account.address
+        self._machine = engine
+        self._address = address
         self._store = store
         self._dialler = dialler
         self._now = now
@@ -94,20 +111,26 @@ class Agent:
 
     async def execute(self, command: values.Command) -> Any:
         """Carry out a command; CloisterError when it cannot be."""
-        self._ticket += 1
-        ticket, answer = self._ticket, asyncio.get_running_loop().create_future()
-        self._tickets[ticket] = answer
         listener = self._listen() if isinstance(command, values.Send) and command.wait else None
         try:
-            self._input(inputs.Execute(ticket, command))
-            result = await answer
+            result = await self.ask(lambda ticket: inputs.Execute(ticket, command))
             if listener is not None and isinstance(command, values.Send):
                 return await self._sent(listener, result, command.timeout)
             return result
         finally:
-            self._tickets.pop(ticket, None)
             if listener is not None:
                 self._listeners.discard(listener)
+
+    async def ask(self, make: Callable[[int], inputs.Input]) -> Any:
+        """The reply to an input with a ticket."""
+        self._ticket += 1
+        ticket, answer = self._ticket, asyncio.get_running_loop().create_future()
+        self._tickets[ticket] = answer
+        try:
+            self._input(make(ticket))
+            return await answer
+        finally:
+            self._tickets.pop(ticket, None)
 
     async def events(self, since: int | None) -> AsyncIterator[values.Event]:
         """Messages after the cursor `since`, then everything that happens; None: only what happens from now on."""
@@ -146,7 +169,7 @@ class Agent:
     # --- driving ---
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Agent]:
+    async def running(self) -> AsyncIterator[Self]:
         """Keep the profile connected while the context lasts."""
         self._input(inputs.Tick())
         task = asyncio.create_task(self._stay_connected())
@@ -163,7 +186,7 @@ class Agent:
         if self._failed is not None:
             raise self._failed
         try:
-            unit = self.engine.handle(what, self._now())
+            unit = self._machine.handle(what, self._now())
         except Exception as error:  # a bug: what is in memory is ahead of the disk, and must not be built on
             self._end(error if isinstance(error, CloisterError) else InternalError("internal", repr(error)))
             raise
@@ -205,7 +228,7 @@ class Agent:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = self.engine.next_wake()
+        at = self._machine.next_wake()
         if at is not None:
             delay = max(0.005, (at - self._now()) / 1000)
             self._timer = asyncio.get_running_loop().call_later(min(delay, 3600.0), self._tick)
@@ -240,7 +263,7 @@ class Agent:
                 code = error.code
             if self._failed is not None:
                 return
-            tries = 0 if self.engine.link.online else tries + 1
+            tries = 0 if self._machine.link.online else tries + 1
             self._input(inputs.Closed(self._final or code))
             await asyncio.sleep(BACKOFF[min(tries, len(BACKOFF) - 1)] * self._jitter(0.5, 1.5))
 
@@ -272,6 +295,18 @@ class Agent:
     async def _read(self, connection: Connection) -> None:
         async for frame in connection.receive():
             self._input(inputs.Received(frame))
+
+
+class Agent(Driver):
+    """The owner of a profile."""
+
+    def __init__(
+        self, account: Account, suites: Mapping[str, Suite], store: Store, *,
+        dialler: Dialler = dial, now: Callable[[], int] = entropy.now_ms,
+        rng: Callable[[int], bytes] = entropy.rng, jitter: Callable[[float, float], float] = entropy.jitter,
+    ) -> None:  # fmt: skip
+        self.engine = Engine(account, suites, store, rng)
+        super().__init__(self.engine, account.address, store, dialler=dialler, now=now, jitter=jitter)
 
 
 async def _write(connection: Connection, out: asyncio.Queue[bytes]) -> None:

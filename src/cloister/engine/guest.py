@@ -27,6 +27,7 @@ from cloister.engine.commands import room_info
 from cloister.engine.guest_link import GuestLink
 from cloister.engine.guest_room import GuestRoom
 from cloister.engine.link import Asked, LinkState
+from cloister.engine.room import Room
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged, SessionChanged
@@ -117,6 +118,11 @@ class GuestEngine:
     def account(self) -> Account:
         """The guest as it is now: its role, the realm, the relay's pin."""
         return self.link.account
+
+    @property
+    def room(self) -> Room | None:
+        """The session's room, once both hold the key."""
+        return self._place.room if self._place else None
 
     # --- inputs -------------------------------------------------------------------------------------------------
 
@@ -379,12 +385,10 @@ class GuestEngine:
 
     def _failed(self, unit: Unit, meeting: Meeting, fault: Fault) -> None:
         """A try was refused: the person hears of it, and a creator frees the place."""
-        unit.notify(lambda cursor: Alarm(cursor=cursor, code=fault.code, detail=fault.detail))
-        if fault.fatal:
-            unit.notify(lambda cursor: SessionChanged(cursor=cursor, stage="failed", code=fault.code))
-            if meeting.session.view.state is not State.REMOVED:
-                rid = self.link.request(Asked("meeting"))
-                unit.transmit(frames.encode(frames.Release(rid=rid, session=meeting.code.id)))
+        unit.notify(lambda cursor: SessionChanged(cursor=cursor, stage="failed", code=fault.code))
+        if fault.fatal and meeting.session.view.state is not State.REMOVED:
+            rid = self.link.request(Asked("meeting"))
+            unit.transmit(frames.encode(frames.Release(rid=rid, session=meeting.code.id)))
 
     # --- what the person asks for, and sees ---------------------------------------------------------------------
 
@@ -422,7 +426,7 @@ class GuestEngine:
 
     def _now(self) -> SessionChanged:
         """How the session stands."""
-        room = self._place.room if self._place else None
+        room = self.room
         if room is None:
             if self._meeting is None:
                 return SessionChanged(cursor=0, stage=self._told.stage and "ended", code=self._told.code)
@@ -444,7 +448,7 @@ class GuestEngine:
     def _show(self, unit: Unit) -> None:
         place = self._place
         now = self._now()
-        if now.stage and now != self._told:
+        if now.stage and now.stage != self._told.stage:
             self._tell(unit, now)
         if place is None:
             return

@@ -484,6 +484,7 @@ def _fail(turn: Turn) -> None:
 def _left(turn: Turn) -> None:
     """The other side went away before D4: the creator waits for the next, having counted; a joiner is out."""
     if turn.draft.get(EPOCH) is None:
+        turn.draft.emit(Fault(code="wrong_code_or_mitm", detail="the other one left before the code was proved"))
         _fail(turn)
 
 
