@@ -33,8 +33,9 @@ from cloister.protocols.interface import (
     Session,
 )
 from cloister.protocols.pair_items import RoomItem
+from cloister.protocols.pair_prekeys import Prekey
 from cloister.protocols.pair_session import PairSession
-from cloister.protocols.pair_steps import NAME, Identity, Prekey, Request, Steps
+from cloister.protocols.pair_steps import NAME, Identity, Request, Steps
 from cloister.protocols.pair_view import progress
 
 PREKEY_LIFE: Final = 30 * 24 * 60 * 60_000
@@ -76,7 +77,7 @@ class Pair:
     """The suite; `steps` other than the fixed ones come from the lab and the tests."""
 
     def __init__(self, steps: Steps | None = None) -> None:
-        self._steps = steps or Steps()
+        self.steps = steps or Steps()
 
     @property
     def caps(self) -> Caps:
@@ -90,15 +91,15 @@ class Pair:
         return [self._prekey(me, owner, now, rng) for _ in range(n)]
 
     def _prekey(self, me: Me, owner: Identity, now: int, rng: Rng) -> PreKey:
-        public, private = self._steps.offer(rng)
+        public, private = self.steps.offer(rng)
         begins, ends = now - EARLY, now + PREKEY_LIFE
-        prekey = Prekey(owner=owner, kem=self._steps.kem, not_before=begins, not_after=ends, public=public)
+        prekey = Prekey(owner=owner, kem=self.steps.kem, not_before=begins, not_after=ends, public=public)
         package = prekey.signed(me.keys.device).encode()
         return PreKey(public=package, private=private, ref=sha256(package), expires=ends, not_before=begins)
 
     def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[Session, Effects]:
         """A room with this device alone: it stands at the relay once the other has agreed."""
-        session, turn = PairSession.fresh(self._steps, me, room, RoomItem(policy=policy), now, rng)
+        session, turn = PairSession.fresh(self.steps, me, room, RoomItem(policy=policy), now, rng)
         progress(turn)
         return session, session.finish(turn)
 
@@ -113,7 +114,7 @@ class Pair:
         if request.prekey is not None and prekey is not None:
             used = Prekey.decode(prekey.public).public, prekey.private
         item = RoomItem(policy=request.policy, peer=request.ids[0].device)
-        session, turn = PairSession.fresh(self._steps, me, request.room, item, now, rng)
+        session, turn = PairSession.fresh(self.steps, me, request.room, item, now, rng)
         handshake.asked(turn, invitation, used)
         progress(turn)
         return session, session.finish(turn)
@@ -124,4 +125,4 @@ class Pair:
 
     def restore(self, me: Me, items: Mapping[bytes, bytes]) -> Session:
         """The session as its items have it; UnavailableError("damaged")."""
-        return PairSession.restored(self._steps, me, items)
+        return PairSession.restored(self.steps, me, items)

@@ -27,6 +27,7 @@ from cloister.errors import PeerError, UsageError
 from cloister.identity.credential import parse_device_id
 from cloister.primitives.kdf import sha256
 from cloister.protocols import pair_items as items
+from cloister.protocols import pair_prekeys as prekeys
 from cloister.protocols import pair_steps as steps
 from cloister.protocols.forms import DEVICE_MOST, HASH
 from cloister.protocols.interface import (
@@ -60,6 +61,7 @@ from cloister.protocols.pair_items import (
     Standing,
     Unproven,
 )
+from cloister.protocols.pair_prekeys import Prekey
 from cloister.protocols.pair_steps import (
     FIRST,
     REQUESTER,
@@ -67,7 +69,6 @@ from cloister.protocols.pair_steps import (
     STORED,
     Confirm,
     Identity,
-    Prekey,
     Request,
     Response,
 )
@@ -178,8 +179,8 @@ def _judged_prekey(turn: Turn, peer: DeviceId, value: bytes) -> Prekey | None:
         fields.end()
         if device == peer:
             found = Prekey.decode(package)
-            steps.check_prekey(found, turn.record(peer), declared, turn.now)
-            steps.check_prekey_kem(found, turn.steps.kem)
+            prekeys.check_prekey(found, turn.record(peer), declared, turn.now)
+            prekeys.check_prekey_kem(found, turn.steps.kem)
     outer.end()
     return found
 
@@ -207,7 +208,7 @@ def asked(turn: Turn, envelope: Envelope, prekey: tuple[bytes, bytes] | None = N
     """A chat_request came; `prekey` is (public, private) of the one it names. PeerError, Behind."""
     made = Request.decode(envelope.payload)
     _judge(turn, made, envelope.sender)
-    steps.check_prekey_used(made, prekey is not None)
+    prekeys.check_prekey_used(made, prekey is not None)
     turn.draft.put(SEEN, made.sid, made.ts)
     answer, keys = b"", None
     if prekey is not None:

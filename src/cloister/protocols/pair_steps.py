@@ -26,7 +26,6 @@ from cloister.errors import PeerError
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
 from cloister.primitives.dh import DhKey
-from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import Signer, Verifier, derive, hash_of, mac, sign, verify, verify_mac
 from cloister.primitives.signature import VerifyKey
 from cloister.protocols import policy as policies
@@ -204,46 +203,6 @@ class Confirm:
         return confirm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prekey:
-    """A one-time key that waits at the relay (E4.1): `owner`'s statement, signed by its device key."""
-
-    owner: Identity
-    kem: str
-    not_before: int
-    not_after: int
-    public: bytes
-    signature: bytes = b""
-
-    def body(self) -> list[object]:
-        """What is signed."""
-        return [self.owner.items(), self.kem, self.not_before, self.not_after, self.public]
-
-    def encode(self) -> bytes:
-        """The package as it is published; its SHA-256 is its reference."""
-        return enc("prekey", *self.body(), self.signature)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Prekey:
-        """What `encode` gave; PeerError("bad_encoding")."""
-        fields = Fields.decode(data, "prekey")
-        fields.kind("prekey")
-        prekey = cls(
-            owner=Identity.read(fields.fields("owner")),
-            kem=fields.text("kem", 32),
-            not_before=fields.uint("not before", 63),
-            not_after=fields.uint("not after", 63),
-            public=fields.octets("public", most=E_MOST),
-            signature=fields.octets("signature", SIGNATURE),
-        )
-        fields.end()
-        return prekey
-
-    def signed(self, key: Signer) -> Prekey:
-        """The statement with its signature."""
-        return replace(self, signature=sign(key, "pair prekey", *self.body()))
-
-
 # --- what the fixes made of the document -------------------------------------------------------------------
 
 
@@ -275,6 +234,7 @@ class Steps:
 
     def exchange(self, own: DhKey, public: bytes) -> bytes:
         """F4.5: the shared secret, 32 bytes; PeerError("zero_key") when it would be zero."""
+        check_not_zero(own, public)
         return own.exchange(public)
 
     # --- the key encapsulation, in the form that E4.1 and E4.2 need ---
@@ -331,25 +291,28 @@ def make_response(steps: Steps, key: Signer, request: Request, answer: bytes, ke
     response = Response(
         sid=request.sid, accept=True, ephemeral=answer, mac=mac(confirm_key(keys, RESPONDER), "pair B", keys.th)
     )
-    return _signed_response(steps, key, request, response)
+    return sign_response(steps, key, request, response)
 
 
 def make_refusal(steps: Steps, key: Signer, request: Request) -> Response:
     """B's signed no."""
-    return _signed_response(steps, key, request, Response(sid=request.sid, accept=False))
+    return sign_response(steps, key, request, Response(sid=request.sid, accept=False))
 
 
-def _signed_response(steps: Steps, key: Signer, request: Request, response: Response) -> Response:
+def sign_response(steps: Steps, key: Signer, request: Request, response: Response) -> Response:
+    """The response with its signature."""
     return replace(response, signature=sign(key, "pair chat_response", *steps.covered(request), *response.body()))
 
 
 def make_confirm(key: Signer, sid: bytes, keys: Keyed) -> Confirm:
     """A's third message."""
-    return Confirm(
-        sid=sid,
-        mac=mac(confirm_key(keys, REQUESTER), "pair A", keys.th),
-        signature=sign(key, "pair chat_confirm", keys.th),
-    )
+    confirm = Confirm(sid=sid, mac=mac(confirm_key(keys, REQUESTER), "pair A", keys.th))
+    return sign_confirm(key, confirm, keys.th)
+
+
+def sign_confirm(key: Signer, confirm: Confirm, th: bytes) -> Confirm:
+    """The confirm with its signature."""
+    return replace(confirm, signature=sign(key, "pair chat_confirm", th))
 
 
 # --- checks of requests ------------------------------------------------------------------------------------
@@ -470,33 +433,8 @@ def check_confirm_mac(keys: Keyed, confirm: Confirm) -> None:
         verify_mac(confirm.mac, confirm_key(keys, REQUESTER), "pair A", keys.th, code="confirm_mismatch")
 
 
-# --- checks of prekeys -------------------------------------------------------------------------------------
-
-
-@check("PAI-15")
-def check_prekey(prekey: Prekey, record: DeviceRecord, declared: tuple[bytes, int, int], now: int) -> None:
-    """PeerError unless the claimed prekey is the device's own, signed, as declared and alive.
-
-    identity_changed, bad_sig, conflict, expired.
-    """
-    with named("PAI-15"):
-        check_identity(record, prekey.owner)
-        verify(record.key, prekey.signature, "pair prekey", *prekey.body())
-    if (sha256(prekey.encode()), prekey.not_before, prekey.not_after) != declared:
-        raise PeerError("conflict", "the prekey is not the one that was declared", check="PAI-15")
-    if not prekey.not_before <= now <= prekey.not_after:
-        raise PeerError("expired", "a prekey past its time", check="PAI-15")
-
-
-@check("PAI-23")
-def check_prekey_kem(prekey: Prekey, kem: str) -> None:
-    """PeerError("not_allowed") for a prekey of another key encapsulation than this device consents to."""
-    if prekey.kem != kem:
-        raise PeerError("not_allowed", "a prekey of another key encapsulation", check="PAI-23")
-
-
-@check("PAI-24")
-def check_prekey_used(request: Request, at_hand: bool) -> None:
-    """PeerError("no_session") when a request is made with a prekey that is not here, or without its confirm."""
-    if ((request.prekey is not None), (request.confirm is not None)) != (at_hand, at_hand):
-        raise PeerError("no_session", "a request for a prekey that is not here", check="PAI-24")
+@check("PAI-26")
+def check_not_zero(own: DhKey, public: bytes) -> None:
+    """PeerError("zero_key") for an X25519 key of small order, which would make the keys known to all."""
+    with named("PAI-26"):
+        own.exchange(public)
