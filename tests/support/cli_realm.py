@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloister.apps.cli.session import first_visit
 from cloister.client.setup import enrol
 from cloister.relay.app import create_invite, init_relay
 
@@ -55,14 +56,14 @@ class CliRealm:
     def enrol(self, *users: str) -> None:
         """Let people in, with a vault that opens quickly."""
 
+        async def one(user: str, link: str) -> None:
+            profile = self.folder / f"home-{user}" / user
+            await enrol(profile, link, user=user, password=PASSWORD, cost=COST)
+            await first_visit(profile, PASSWORD)
+
         async def all_of_them() -> None:
             links = [create_invite(self.relay) for _ in users]
-            await asyncio.gather(
-                *(
-                    enrol(self.folder / f"home-{user}" / user, link, user=user, password=PASSWORD, cost=COST)
-                    for user, link in zip(users, links, strict=True)
-                )
-            )
+            await asyncio.gather(*(one(user, link) for user, link in zip(users, links, strict=True)))
 
         asyncio.run(all_of_them())
 

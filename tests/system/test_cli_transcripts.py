@@ -35,7 +35,8 @@ def agree(realm: CliRealm, users: list[str], room: str) -> None:
         process.communicate(timeout=30)
 
 
-def test_two_people_make_a_room_and_talk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["first-room.txt", "first-classic-room.txt"])
+def test_two_people_make_a_room_and_talk(name: str, tmp_path: Path) -> None:
     with cli_realm(tmp_path, "alice", "bob") as realm:
 
         def special(step: Step) -> bool:
@@ -44,4 +45,4 @@ def test_two_people_make_a_room_and_talk(tmp_path: Path) -> None:
                 agree(realm, step.who.split("+"), room)
             return verb == "agree"
 
-        carry_out_all("first-room.txt", tmp_path, realm.environment, special)
+        carry_out_all(name, tmp_path, realm.environment, special)

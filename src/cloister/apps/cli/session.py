@@ -17,6 +17,8 @@ from cloister.apps.cli.prompt import ask_password, given_password
 from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cloister.client.client import Client
 
 T = TypeVar("T")
@@ -107,6 +109,14 @@ async def caught_up(client: Client, seconds: float = PATIENCE) -> bool:
             return False
         await asyncio.sleep(_POLL)
     return True
+
+
+async def first_visit(profile: str | Path, secret: str) -> bool:
+    """Be online once: this device's key packages reach the relay, so that others can take it in while it is away."""
+    from cloister.client.client import Client
+
+    async with Client.open(profile, password=secret) as client:
+        return await caught_up(client)
 
 
 async def patiently(client: Client, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from cloister.apps.cli.frame import Command, settings_of
 from cloister.apps.cli.prompt import ask, password
-from cloister.errors import UsageError
+from cloister.apps.cli.session import first_visit
+from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
     from cloister.client.setup import SetUp
@@ -60,6 +62,8 @@ def setup(ctx: click.Context, invite: str | None, user: str | None, device: str)
     screen.say("  cloister users                              who is here")
     screen.say("  cloister room create NAME --members A,B     make a room")
     screen.say("  cloister chat NAME                          talk in it")
+    with suppress(CloisterError):  # whatever hinders it now, the next command does it
+        asyncio.run(first_visit(profile, secret))
 
 
 def _link(source: str | None) -> str:
