@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloister.apps.cli.demo import conductor
+from cloister.apps.cli.demo.acts import NAMES as NAMES_OF_DEMOS
 from cloister.apps.cli.demo.conductor import Happening, Plan
 from cloister.apps.cli.main import run
 
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.system
 CLOISTER = (sys.executable, "-m", "cloister.apps.cli")
 EVIL = Path(__file__).parents[1] / "support" / "evil_relay.py"
 NAMES = ("alice", "bob", "carol")
+MILESTONES = {
+    "shares": {
+        "hellos delivered late to carol who was offline",
+        "shares delivered late to carol who was offline",
+        "carol: confirmed by alice, bob, carol",
+    },
+}
+"""What the demo of a suite must have shown."""
 
 
 def evil(mode: str, text: str = "") -> tuple[str, ...]:
@@ -58,6 +67,16 @@ def test_an_honest_demo_ends_well() -> None:
     assert report["searched"] > 100
     for line in done.stderr.splitlines():
         assert "agreeing" not in line or "of 3" in line
+
+
+@pytest.mark.parametrize("suite", [name for name in NAMES_OF_DEMOS if name != "nonces"])
+def test_the_demo_of_each_suite_ends_well(suite: str) -> None:
+    done = subprocess.run([*CLOISTER, "-q", "demo", suite, "--json"], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["ok"], report["suite"]) == (True, suite)
+    assert report["failures"] == report["plaintext_found"] == []
+    assert MILESTONES.get(suite, set()) <= set(report["milestones"])
 
 
 def test_nothing_of_the_demo_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

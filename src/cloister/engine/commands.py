@@ -243,6 +243,8 @@ def room_info(room: Room) -> values.RoomInfo:
         members=[values.Member(user=parse_device_id(device)[1], device=device) for device in view.roster],
         owners=list(view.policy.owners),
         missing=list(view.missing),
+        awaits=view.awaits,
+        confirmed=list(view.confirmed),
         parked=list(view.parked),
         key_check=view.key_check,
         entries=room.log.chain.seq,

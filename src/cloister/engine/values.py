@@ -54,6 +54,10 @@ class RoomInfo(Value, frozen=True):
     owners: list[str]
     missing: list[str] = []
     """Devices whose answer is awaited."""
+    awaits: str = ""
+    """What they owe, in suites with rounds: hellos, shares, confirms; `commit` when only that is missing."""
+    confirmed: list[str] = []
+    """Devices that have proved to this one that they hold the key, in suites whose members do."""
     parked: list[str] = []
     key_check: str = ""
     entries: int = 0

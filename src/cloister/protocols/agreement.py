@@ -222,6 +222,10 @@ class Agreement(Protocol):
         """Whose message the run waits for."""
         ...
 
+    def confirmed(self, draft: Draft, run: Run) -> tuple[DeviceId, ...]:
+        """Who has proved to hold the run's key."""
+        ...
+
     def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int, before: int) -> bool:
         """Whether, by entry `seq` of the run's log or `before` (ms), the device had said all that was awaited of it."""
         ...

@@ -190,6 +190,11 @@ class Contributions(Generic[_Steps]):
             if not _peer(draft, run, index).said(kind).digest
         )
 
+    def confirmed(self, draft: Draft, run: Run) -> tuple[DeviceId, ...]:
+        """Whose confirm stands in the run's log and has verified."""
+        roster = run.proposal.context.roster
+        return tuple(device for index, device in enumerate(roster) if _peer(draft, run, index).confirm.seq)
+
     def answered(self, draft: Draft, run: Run, device: DeviceId, seq: int, before: int) -> bool:
         """Whether, by entry `seq` or `before` (ms), the device had said all that was awaited of it."""
         peers = _peers(draft, run)

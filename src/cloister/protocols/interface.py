@@ -7,8 +7,8 @@ Invariants
 - A room moves (epochs, members, policy) only by `receive`: one's own commit is applied when it comes back in the log.
   `change`, `answer` and `wake` begin and end runs and orders, `seal` moves the own sending chain.
 - `Put` and `Drop` are the only persistence: small keyed items, written in the transaction that also holds
-  the outbox and the delivered messages, before anything is sent. `restore` builds the session from them.
-- Nothing stored re-derives an old key.
+  the outbox and the delivered messages, before anything is sent. `restore` builds the session from them; nothing
+  stored re-derives an old key.
 - `Session.receive` never raises on hostile input: it answers with a `Fault` and leaves the state as it was.
 
 How a driver uses it
@@ -42,6 +42,8 @@ from cloister.primitives import Rng
 from cloister.protocols.caps import CAPS_ROWS as CAPS_ROWS
 from cloister.protocols.caps import Caps as Caps
 from cloister.protocols.caps import SenderAuth as SenderAuth
+from cloister.protocols.room_policy import RoomPolicy as RoomPolicy
+from cloister.protocols.room_policy import Who as Who
 
 DeviceId = str
 """`cloister://realm/u/USER/d/DEVICE`, at most 128 bytes."""
@@ -57,30 +59,6 @@ READ_ONLY_ITEM = b"read-only"
 
 NO_EPOCH = bytes(32)
 """What a room's `create` is posted against: the token hash of no epoch."""
-
-
-class Who(StrEnum):
-    """Whom a rule of the room's policy allows."""
-
-    MEMBERS = "members"
-    OWNERS = "owners"
-    NOBODY = "nobody"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomPolicy:
-    """What a room allows, bound into every epoch's context.
-
-    `owners` are user names, sorted; the creator is the first owner. `title` is at most 128 bytes; the relay
-    never sees it. The wire form is `[version, title, owners, add, remove, rekey, policy]`.
-    """
-
-    title: str
-    owners: tuple[str, ...]
-    may_add: Who = Who.MEMBERS
-    may_remove: Who = Who.OWNERS
-    may_rekey: Who = Who.MEMBERS
-    may_set_policy: Who = Who.OWNERS
 
 
 class ChannelKind(StrEnum):
@@ -414,6 +392,10 @@ class SessionView:
     state: State
     policy: RoomPolicy
     missing: Roster = ()
+    awaits: str = ""
+    """What the missing owe, in suites with rounds: hellos, shares, confirms; `commit` once they owe nothing."""
+    confirmed: Roster = ()
+    """Who has proved to this device that it holds the newest key, in suites whose members do."""
     parked: Roster = ()
     key_check: str = ""
     joined_at: SignedHead | None = None

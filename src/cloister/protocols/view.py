@@ -62,6 +62,8 @@ def view_of(draft: Draft, agreement: Agreement, room: RoomId, me: DeviceId) -> S
         state=state_of(draft),
         policy=epoch.policy if epoch else state.policy,
         missing=agreement.missing(draft, newest) if newest else (),
+        awaits=newest.phase.removeprefix("expect ") if newest else "",
+        confirmed=agreement.confirmed(draft, newest) if newest else roster if epoch else (),
         parked=state.parked,
         key_check=key_check,
         joined_at=state.joined_at,

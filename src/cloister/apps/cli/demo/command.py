@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cloister.apps.cli.demo.acts import NAMES
 from cloister.apps.cli.frame import Command, settings_of
 from cloister.errors import CloisterError, UsageError
 
@@ -28,7 +29,7 @@ _NAME_LEAST: Final = 3
 
 
 @click.command(cls=Command)
-@click.argument("suite", type=click.Choice(("nonces",)), default="nonces")
+@click.argument("suite", type=click.Choice(NAMES), default="nonces")
 @click.option("--members", default=MEMBERS, show_default=True, metavar="A,B,...", help="Who takes part.")
 @click.option("--keep", metavar="DIR", help="Keep everything in this new folder.")
 @click.pass_context
@@ -44,7 +45,7 @@ def demo(ctx: click.Context, suite: str, members: str, keep: str | None) -> None
     screen = settings_of(ctx).screen
     names = _names(members)
     with _folder(keep) as folder, watching(screen, names) as watch:
-        report = asyncio.run(perform(Plan(folder=folder, members=names), watch))
+        report = asyncio.run(perform(Plan(folder=folder, members=names, suite=suite), watch))
     show(screen, report, kept=keep)
 
 

@@ -4,9 +4,12 @@ Source: docs/demo.md, document 000 of the project's origin. Steps, each of which
 next begins (the stages of `STAGES`, used in errors: "bob was killed before it was agreed on the key"):
 
     enrolled            by an invite link, read from standard input
-    agreed on the key   one member makes the room with all others; suite `nonces`
+    agreed on the key   one member makes the room with all others
     told all messages   every member sends each of its texts, every member receives all
     asked               what it saw, with the verified head of the room's log
+
+A suite's demo is a Conductor of its own (`acts`): it may let members leave and come back while they agree, and names
+the milestones that belong to its suite.
 
 Invariants
 - Whatever happens the processes are ended, and the folder is removed unless it is to be kept.
@@ -25,7 +28,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from cloister.apps.cli.demo.processes import CLOISTER, Member, ending, error_of, output_of, running, tail
 from cloister.apps.cli.demo.report import Report, Told
@@ -33,7 +36,6 @@ from cloister.apps.cli.demo.scan import Find, Needle, Scanner, names_in_log, nam
 from cloister.apps.cli.demo.stored import stored
 from cloister.errors import CloisterError, UnavailableError
 
-SUITE: Final = "nonces"
 REALM: Final = "demo"
 STAGES: Final = ("enrolled", "agreed on the key", "told all messages", "asked")
 _HOST: Final = "127.0.0.1"
@@ -61,6 +63,7 @@ class Plan:
 
     folder: Path
     members: tuple[str, ...]
+    suite: str = "nonces"
     title: str = field(default_factory=lambda: f"garden-{secrets.token_hex(4)}")
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     relay: Sequence[str] = CLOISTER
@@ -73,9 +76,11 @@ class Plan:
 
 async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> Report:
     """The whole demo; a CloisterError names what failed."""
+    from cloister.apps.cli.demo.acts import conductor_of
+
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        conductor = Conductor(plan, watch)
+        conductor = conductor_of(plan.suite)(plan, watch)
         await conductor.start_members(stack)
         await stack.enter_async_context(conductor.relay())
         await conductor.enrol()
@@ -87,7 +92,8 @@ async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> 
         relay_rows = stored(conductor.database)
     again = conductor.search(needles)  # the relay has ended: its write-ahead log is folded into the database now
     return Report(
-        suite=SUITE,
+        suite=plan.suite,
+        milestones=tuple([*conductor.milestones, *conductor.confirmed(told)]),
         title=plan.title,
         members=tuple(told),
         relay_pid=conductor.relay_pid,
@@ -99,14 +105,17 @@ async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> 
 
 
 class Conductor:
-    """The state of one demo."""
+    """The state of one demo, and what it does in every suite; `proof` says what makes a key count in this one."""
+
+    proof: ClassVar[str] = ""
 
     def __init__(self, plan: Plan, watch: Callable[[Happening], None]) -> None:
         self._plan = plan
         self._watch = watch
         self._relay: asyncio.subprocess.Process | None = None
         self._link = ""
-        self._members: list[Member] = []
+        self.members: list[Member] = []
+        self.milestones: list[str] = []
         self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._texts = {name: plan.texts_of(name) for name in plan.members}
         self._passwords = {name: secrets.token_urlsafe(12) for name in plan.members}
@@ -159,7 +168,7 @@ class Conductor:
         """Start the members' processes, which make themselves ready while the relay is made."""
         for name in self._plan.members:
             member = await stack.enter_async_context(Member.started(name, self._plan.folder / f"{name}.log"))
-            self._members.append(member)
+            self.members.append(member)
             self._queues[name] = asyncio.Queue()
             task = asyncio.create_task(self._read(member))
             stack.callback(task.cancel)
@@ -167,7 +176,7 @@ class Conductor:
 
     async def enrol(self) -> None:
         """Tell the members who they are, and see them enrolled."""
-        for member in self._members:
+        for member in self.members:
             spec = {
                 "home": str(self._plan.folder),
                 "link": self._link,
@@ -201,12 +210,12 @@ class Conductor:
     async def _all_reach(self, stage: int, reached: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Wait until each member has told the event that ends this stage; those events."""
         name = STAGES[stage]
-        for member in self._members:
+        for member in self.members:
             member.stage = name
         async with self._patience(f"not everybody was {name} in time"):
             async with asyncio.TaskGroup() as tasks:
-                waiting = [tasks.create_task(self._reach(member, reached)) for member in self._members]
-        for member in self._members:
+                waiting = [tasks.create_task(self._reach(member, reached)) for member in self.members]
+        for member in self.members:
             self._happened(member.name, name, "stage", member.pid)
         return [task.result() for task in waiting]
 
@@ -236,17 +245,68 @@ class Conductor:
 
     async def agree(self) -> None:
         """The first member makes the room; all agree on its key."""
-        await self._members[0].tell({"do": "create", "suite": SUITE})
+        await self.create()
+        await self.all_ready()
+
+    async def create(self) -> None:
+        """The first member makes the room."""
+        await self.members[0].tell({"do": "create", "suite": self._plan.suite})
+
+    async def all_ready(self) -> None:
+        """Wait until every member holds the key."""
         await self._all_reach(1, lambda event: event["what"] == "ready")
+
+    async def leave(self, *members: Member) -> None:
+        """Let members close their profiles, once all that they have made is sent."""
+        for member in members:
+            await member.tell({"do": "leave"})
+            await self.until(member, lambda event: event["what"] == "left", f"{member.name} did not leave")
+            self._happened(member.name, "offline", "milestone", member.pid)
+
+    async def come_back(self, *members: Member) -> None:
+        """Let members open their profiles again."""
+        for member in members:
+            await member.tell({"do": "return"})
+            self._happened(member.name, "online again", "milestone", member.pid)
+
+    async def settle(self, member: Member) -> None:
+        """Wait until the member has sent and read everything."""
+        await member.tell({"do": "settle"})
+        await self.until(member, lambda event: event["what"] == "settled", f"{member.name} did not settle")
+
+    async def until(self, member: Member, reached: Callable[[dict[str, Any]], bool], late: str) -> None:
+        """Wait until the member has told such an event; `late` is the error when it does not in time."""
+        async with self._patience(late):
+            await self._reach(member, reached)
+
+    async def until_awaits(self, member: Member, what: str, *missing: Member) -> None:
+        """Wait until all that the member waits for is this, from these."""
+        names = sorted(other.name for other in missing)
+        late = f"{member.name} did not come to wait for {what} in time"
+        await self.until(
+            member,
+            lambda event: event["what"] == "waiting" and (event["awaits"], event["missing"]) == (what, names),
+            late,
+        )
+
+    def milestone(self, text: str) -> None:
+        """Something that belongs to this suite has been shown."""
+        self.milestones.append(text)
+        self._happened("relay", text, "milestone", self.relay_pid)
+
+    def confirmed(self, told: Sequence[Told]) -> list[str]:
+        """What makes the key count, and who confirmed it, as each member saw it."""
+        seen = [f"{one.name}: confirmed by {', '.join(one.confirmed)}" for one in told if one.confirmed]
+        return [self.proof, *seen]
 
     async def talk(self) -> None:
         """Every member says all its texts and receives all of the others."""
-        for member in self._members:
+        for member in self.members:
             for text in self._texts[member.name]:
                 await member.tell({"do": "send", "text": text})
         left = {
             member.name: sum(len(texts) for name, texts in self._texts.items() if name != member.name)
-            for member in self._members
+            for member in self.members
         }
 
         async def wait(member: Member) -> None:
@@ -254,11 +314,11 @@ class Conductor:
                 await self._reach(member, lambda event: event["what"] == "received")
                 left[member.name] -= 1
 
-        for member in self._members:
+        for member in self.members:
             member.stage = STAGES[2]
         async with self._patience("not all messages arrived in time"):
             async with asyncio.TaskGroup() as tasks:
-                for member in self._members:
+                for member in self.members:
                     tasks.create_task(wait(member))
 
     async def ask(self) -> list[Told]:
@@ -266,10 +326,10 @@ class Conductor:
         total = sum(len(texts) for texts in self._texts.values())
         told: list[Told] = []
         for _ in range(_HEADS_TRIES):
-            for member in self._members:
+            for member in self.members:
                 await member.tell({"do": "tell"})
             answers = await self._all_reach(3, lambda event: event["what"] == "told")
-            told = [_told(member, answer) for member, answer in zip(self._members, answers, strict=True)]
+            told = [_told(member, answer) for member, answer in zip(self.members, answers, strict=True)]
             if len({(one.entries, one.head) for one in told}) == 1 and all(len(one.order) == total for one in told):
                 break
             await asyncio.sleep(_POLL)
@@ -283,7 +343,7 @@ class Conductor:
         for name, texts in self._texts.items():
             needles += [Needle(name=f"a message of {name}", value=text.encode(), is_text=True) for text in texts]
             needles.append(Needle(name=f"{name}'s password", value=self._passwords[name].encode()))
-        for member in self._members:
+        for member in self.members:
             needles += await member.secrets()
         return needles
 
@@ -314,6 +374,7 @@ def _told(member: Member, event: dict[str, Any]) -> Told:
         entries=event["entries"],
         head=event["head"],
         alarms=tuple(event["alarms"]),
+        confirmed=tuple(event["confirmed"]),
     )
 
 

@@ -2,10 +2,11 @@
 
 Source: docs/demo.md ("Processes"). JSON lines both ways, over pipes that nobody else can open.
 
-    <- {"home", "link", "user", "password", "members", "title", "creates"}      the first line: who this member is
-    -> enrolled, milestone, ready, received, alarm, failed, told                what happens, as it happens
-    <- {"do": "create" | "send" | "tell" | "end", ...}                          one step of the demo
+    <- {"home", "link", "user", "password", "members", "title"}                 the first line: who this member is
+    -> enrolled, waiting, milestone, ready, received, alarm, failed, left, told what happens, as it happens
+    <- {"do": "create" | "send" | "settle" | "tell" | "leave" | "return" | "end", ...}     one step of the demo
 
+A member that is told to leave sends what it has made and closes its profile; it hears nothing until it returns.
 At the end the member opens its own store and writes its secrets, one hexadecimal line each, to the file descriptor
 that it was given: a pipe to the process that searches the relay for them.
 """
@@ -25,7 +26,9 @@ import click
 from cloister.apps.cli.chat import Typed
 from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Command
-from cloister.apps.cli.session import patiently
+from cloister.apps.cli.session import caught_up, patiently
+from cloister.apps.cli.view import user_of
+from cloister.errors import UnavailableError
 
 if TYPE_CHECKING:
     from cloister.client.api import Event
@@ -63,8 +66,14 @@ async def _member(secrets_to: int) -> None:
     try:
         made = await enrol(profile, spec["link"], user=spec["user"], password=password, cost=VAULT_COST)
         tell("enrolled", device=made.device)
-        async with Client.open(profile, password=password) as client:
-            await _take_part(client, spec, told)
+        part = Part(spec, tell)
+        while True:
+            async with Client.open(profile, password=password) as client:
+                leaves = await part.attend(client, told)
+            if not leaves:
+                break
+            tell("left")
+            await anext(told)  # return
         secrets = [*secrets_of(profile, password), ("recovery words", " ".join(made.words).encode())]
     except Exception as raised:  # told to the conductor, and then raised as everywhere
         error = as_cloister_error(raised)
@@ -74,26 +83,13 @@ async def _member(secrets_to: int) -> None:
         pipe.writelines(f"{name}\t{value.hex()}\n" for name, value in secrets)
 
 
-async def _take_part(client: Client, spec: dict[str, Any], told: AsyncIterator[str]) -> None:
-    """Carry out the steps of the demo while events are passed on."""
-    part = Part(client, spec, tell)
-    async with asyncio.TaskGroup() as tasks:
-        events = tasks.create_task(part.watch())
-        async for line in told:
-            step = json.loads(line)
-            if step["do"] == "end":
-                break
-            await part.step(step)
-        events.cancel()
-
-
 class Part:
-    """What a member does and has seen."""
+    """What a member does and has seen, over all its visits."""
 
-    def __init__(self, client: Client, spec: dict[str, Any], tell: Tell) -> None:
+    def __init__(self, spec: dict[str, Any], tell: Tell) -> None:
         from cloister.apps.cli.view import Milestones
 
-        self._client = client
+        self._client: Client
         self._spec = spec
         self._tell = tell
         self._milestones = Milestones()
@@ -101,6 +97,23 @@ class Part:
         self._received: list[tuple[str, str]] = []
         self._order: list[str] = []
         self._alarms: list[str] = []
+
+    async def attend(self, client: Client, told: AsyncIterator[str]) -> bool:
+        """One visit: carry out steps while events are passed on; whether it ends with `leave`, not with the demo."""
+        self._client = client
+        leaves = False
+        async with asyncio.TaskGroup() as tasks:
+            events = tasks.create_task(self._watch())
+            async for line in told:
+                step = json.loads(line)
+                if step["do"] in ("end", "leave"):
+                    leaves = step["do"] == "leave"
+                    break
+                await self.step(step)
+            if leaves and not await caught_up(client):
+                raise UnavailableError("timeout", "not all was sent before it left")
+            events.cancel()
+        return leaves
 
     async def step(self, step: dict[str, Any]) -> None:
         """One step: make the room, send texts, or tell what was seen."""
@@ -115,10 +128,13 @@ class Part:
                 room = await self._client.room(self._spec["title"])
                 await self._client.send(room.id, step["text"])
                 self._sent.append(step["text"])
+            case "settle":
+                await caught_up(self._client)
+                self._tell("settled")
             case _:
                 await self._tell_all()
 
-    async def watch(self) -> None:
+    async def _watch(self) -> None:
         """Pass on what happens."""
         async for event in self._client.events():
             self.see(event)
@@ -135,6 +151,8 @@ class Part:
                     self._received.append((message.sender, message.text))
                     self._tell("received", sender=message.sender, text=message.text)
             case api.RoomChanged():
+                missing = sorted(user_of(device) for device in event.room.missing)
+                self._tell("waiting", awaits=event.room.awaits, missing=missing)
                 for line in self._milestones.lines(event.room, event.what):
                     self._tell("milestone", line=line)
                 if event.room.state == "ready" and len(event.room.members) > len(self._spec["members"]):
@@ -158,5 +176,6 @@ class Part:
             epoch=room.epoch,
             entries=room.entries,
             head=room.head,
+            confirmed=[user_of(device) for device in room.confirmed],
             alarms=[*self._alarms, *(code for code in room.alarms if code not in self._alarms)],
         )

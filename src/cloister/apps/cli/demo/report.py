@@ -34,6 +34,8 @@ class Told:
     entries: int
     head: str
     alarms: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
+    """Who has confirmed the key to this member; empty in suites where nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Report:
     searched: int
     """How many secrets and texts were looked for."""
     seconds: float
+    milestones: tuple[str, ...] = ()
+    """What the demo has shown that belongs to its suite, in words."""
 
     @property
     def heads_equal(self) -> bool:
@@ -96,6 +100,7 @@ class Report:
                 "heads_equal": self.heads_equal,
             },
             "relay": {"pid": self.relay_pid, "entries": self.stored.entries, "bytes": self.stored.bytes},
+            "milestones": list(self.milestones),
             "searched": self.searched,
             "plaintext_found": [str(find) for find in self.found],
             "failures": [f"{code}: {sentence}" for code, sentence in self.failures()],
@@ -103,7 +108,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        return [*self._messages(), "", *self._agreement(), "", *self._relay(), "", *self._search()]
+        return [*self._messages(), "", *self._agreement(), *self._of_suite(), "", *self._relay(), "", *self._search()]
 
     def _messages(self) -> list[str]:
         lines = ["Who sent, and who decrypted it"]
@@ -130,6 +135,9 @@ class Report:
             ),
             f"  -> {same}",
         ]
+
+    def _of_suite(self) -> list[str]:
+        return [f"  {safe_text(text)}" for text in self.milestones]
 
     def _differ(self) -> bool:
         return not self.heads_equal or len({told.key_check for told in self.members}) != 1

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from cloister.apps.cli.demo import processes
-from cloister.apps.cli.demo.conductor import Happening
+from cloister.apps.cli.demo import acts, processes
+from cloister.apps.cli.demo.conductor import Conductor, Happening
 from cloister.apps.cli.demo.live import Board, watching
 from cloister.apps.cli.demo.member import Part
 from cloister.apps.cli.output import Settings
 from cloister.client import api
 from cloister.client.client import Client
+from cloister.client.suites import SUITES
+from cloister.errors import UnavailableError
 from support.fake_backend import BOB, CAROL, FakeBackend, message, room
 from support.payloads import PAYLOADS, forbidden
 
@@ -22,7 +26,9 @@ SPEC = {"title": "triad", "members": ["bob", "carol"]}
 
 def part(backend: FakeBackend) -> tuple[Part, list[tuple[str, dict[str, Any]]]]:
     told: list[tuple[str, dict[str, Any]]] = []
-    return Part(Client(backend), SPEC, lambda what, **fields: told.append((what, fields))), told
+    member = Part(SPEC, lambda what, **fields: told.append((what, fields)))
+    member._client = Client(backend)
+    return member, told
 
 
 def test_a_member_makes_the_room_and_sends() -> None:
@@ -39,7 +45,7 @@ def test_a_member_makes_the_room_and_sends() -> None:
 def test_a_member_tells_what_it_sees() -> None:
     member, told = part(FakeBackend())
     for event in (
-        api.RoomChanged(cursor=1, room=room(state="pending", missing=[BOB, CAROL]), what=""),
+        api.RoomChanged(cursor=1, room=room(state="pending", missing=[CAROL, BOB], awaits="shares"), what=""),
         api.RoomChanged(cursor=2, room=room(members=room().members[:1]), what=""),
         api.RoomChanged(cursor=3, room=room(), what=""),
         api.MessageReceived(cursor=4, message=message("hi")),
@@ -49,6 +55,7 @@ def test_a_member_tells_what_it_sees() -> None:
         api.ConnectionChanged(cursor=8, state="online"),
     ):
         member.see(event)
+    assert ("waiting", {"awaits": "shares", "missing": ["bob", "carol"]}) in told
     assert ("milestone", {"line": "agreeing 1 of 3 (waiting for bob, carol)"}) in told
     assert [fields for what, fields in told if what == "ready"] == [{"key_check": "1234 5678", "epoch": 1}]
     assert [fields for what, fields in told if what == "received"] == [{"sender": "bob", "text": "hi"}]
@@ -58,7 +65,7 @@ def test_a_member_tells_what_it_sees() -> None:
 
 def test_a_member_tells_all_at_the_end() -> None:
     backend = FakeBackend()
-    backend.rooms = [room(alarms=["fork", "gap"])]
+    backend.rooms = [room(alarms=["fork", "gap"], confirmed=[BOB, CAROL])]
     member, told = part(backend)
     member.see(api.MessageReceived(cursor=4, message=message("hi")))
     member.see(api.Alarm(cursor=6, code="fork"))
@@ -68,7 +75,40 @@ def test_a_member_tells_all_at_the_end() -> None:
     assert fields["received"] == [("bob", "hi")]
     assert fields["order"] == [f"{1:064x}"]
     assert fields["alarms"] == ["fork", "gap"]
+    assert fields["confirmed"] == ["bob", "carol"]
     assert (fields["entries"], fields["head"]) == (4, "ab" * 32)
+
+
+async def lines(*steps: str) -> AsyncIterator[str]:
+    for step in steps:
+        yield json.dumps({"do": step})
+
+
+@pytest.mark.parametrize(("last", "leaves"), [("leave", True), ("end", False)])
+def test_a_visit_ends_with_leave_or_with_the_demo(last: str, leaves: bool) -> None:
+    backend = FakeBackend()
+    member, told = part(backend)
+    assert asyncio.run(member.attend(Client(backend), lines("settle", last, "send"))) is leaves
+    assert [what for what, _ in told] == ["settled"]
+
+
+def test_a_member_that_cannot_send_all_does_not_leave() -> None:
+    backend = FakeBackend()
+    backend.relay = "offline"
+    member, _ = part(backend)
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(member.attend(Client(backend), lines("leave")))
+    assert raised.group_contains(UnavailableError, match="before it left")
+
+
+def test_every_suite_with_a_demo_has_its_conductor() -> None:
+    for name in acts.NAMES:
+        conductor = acts.conductor_of(name)
+        assert issubclass(conductor, Conductor)
+        assert conductor.proof
+        assert name in SUITES
+    with pytest.raises(LookupError):
+        acts.conductor_of("other")
 
 
 def test_what_a_process_of_the_demo_sees_holds_nothing_of_the_persons_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,15 @@ def test_people_see_who_read_what_and_what_the_relay_has() -> None:
         assert part in text
 
 
+def test_the_suites_milestones_stand_below_what_members_share() -> None:
+    shown = report(milestones=("late shares", "bob: \x1b[31mconfirmed"))
+    lines = shown.lines()
+    at = lines.index("  late shares")
+    assert "the same check value" in lines[at - 1]
+    assert not forbidden("".join(lines))
+    assert shown.record()["milestones"] == ["late shares", "bob: \x1b[31mconfirmed"]
+
+
 def test_a_find_stands_in_the_report() -> None:
     text = "\n".join(report(found=(Find(name="a message of bob", form="hex", place="relay.log"),)).lines())
     assert "FOUND a message of bob (hex) in relay.log" in text
