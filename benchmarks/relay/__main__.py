@@ -1,11 +1,16 @@
-"""`make bench-relay JSON=file`: the whole relay beside the floor, interleaved, median of five.
+"""`make bench-relay JSON=file`: the whole relay beside the floor, slice by slice in turns, median of five rounds.
 
-One room, 20 members, 300 bytes a message, TLS, durable. W messages are in flight: the next one is sent when one
-has reached all 20 members. CPU is user and system time of the server's process from /proc. Rows:
+One room, 20 members, 300 bytes a message, TLS, durable. W messages are in flight over the room, each from another
+member, as in a chat: the next one is sent, by the next member, when one has reached all 20. Beside that, for W=16,
+one member at a time that pipelines all 16 (`pipelined`, no must): the floor then reads them at once, and the whole
+relay still has to judge, chain and store each.
+
+CPU is the time on a processor of the server's threads, from /proc. Rows:
 
     {system, window, cpu_s_per_10k, deliveries_per_s, p50_ms, p99_ms}         10k: ten thousand deliveries
 
-Read the ratio of `cloister` to `floor`, not the figures: they were measured in turns on the same machine.
+Read the ratio of `cloister` to `floor`, not the figures: both stand at the same time and are given the same load in
+turns of a fraction of a second, so what else the machine does meets both alike.
 """
 
 from __future__ import annotations
@@ -13,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import secrets
 import statistics
 import subprocess
@@ -36,10 +40,11 @@ from cloister.wire import frames
 
 MEMBERS = 20
 SIZE = 300
-MESSAGES = {1: 1_500, 16: 16_000}
-WARM = {1: 200, 16: 2_000}
+MESSAGES = {1: 1_600, 16: 16_000}
+SLICES = 8
 MUST = {1: 1.35, 16: 1.5}
 ROUNDS = 5
+FIGURES = ("cpu_s_per_10k", "deliveries_per_s", "p50_ms", "p99_ms")
 ROOM = sha256(b"the benchmark's room")[:16]
 TOKEN_HASH = sha256(ROOM_TOKEN)
 
@@ -53,11 +58,14 @@ class Load:
         window: int,
         build: Callable[[int, int], bytes],
         count: Callable[[bytes], int],
+        *,
+        turn: int,
     ) -> None:
         self._sockets = sockets
         self._window = window
         self._build = build
         self._count = count
+        self._turn = turn
         self._last: tuple[bytes, int] = (b"", 0)
         self._got = [0] * len(sockets)
         self._sent: deque[float] = deque()
@@ -66,6 +74,7 @@ class Load:
         self._target = 0
         self._left = 0
         self._over = asyncio.Event()
+        self._failure: ConnectionError | None = None
         self.latencies: list[float] = []
 
     async def run(self, messages: int) -> None:
@@ -74,12 +83,14 @@ class Load:
         self._over.clear()
         self._send()
         await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def _send(self) -> None:
-        """Fill the window, one write for each sender; messages in flight have different senders."""
+        """Fill the window, one write for each sender; members take turns of so many messages."""
         writes: dict[int, list[bytes]] = {}
         while self._number < self._target and self._number - self._done < self._window:
-            sender = self._number % len(self._sockets)
+            sender = self._number // self._turn % len(self._sockets)
             writes.setdefault(sender, []).append(_masked(self._build(sender, self._number)))
             self._number += 1
         now = time.perf_counter()
@@ -96,14 +107,18 @@ class Load:
     async def read(self, member: int) -> None:
         """One member."""
         socket = self._sockets[member]
-        while True:
-            message = await socket.receive()
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                return
-            fresh = self.counted(message.data)
-            if fresh:
-                self._got[member] += fresh
-                self._settle(member)
+        try:
+            while True:
+                message = await socket.receive()
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    raise ConnectionError(str(message.type))
+                fresh = self.counted(message.data)
+                if fresh:
+                    self._got[member] += fresh
+                    self._settle(member)
+        except ConnectionError as error:
+            self._failure = error
+            self._over.set()
 
     def _settle(self, member: int) -> None:
         """When the last member has a message, it is delivered."""
@@ -154,38 +169,79 @@ def _pushed(data: bytes) -> int:
     return len(frame.entries)
 
 
-async def measure(system: str, port: int, pid: int, window: int, members: list[Member]) -> dict[str, Any]:
-    """One row."""
-    async with AsyncExitStack() as stack:
+class Side:
+    """A server under load: its process, its connections, and what has been measured."""
+
+    def __init__(self, system: str, window: int, turn: int) -> None:
+        self.system = system
+        self.window = window
+        self._turn = turn
+        self._cpu = self._took = 0.0
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Begin the process, log everybody in, and keep both until the stack ends."""
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "relay"
+        init_relay(directory, "bench.example", "127.0.0.1", 0, listen_on="127.0.0.1")
+        whole = self.system == "cloister"
+        members = populate(directory, MEMBERS) if whole else []
+        self._process, port = start(f"benchmarks.relay.{'process' if whole else 'floor'}", directory)
+        stack.callback(self._process.wait)
+        stack.callback(self._process.kill)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         sockets = []
         for _ in range(MEMBERS):
             dial = session.ws_connect(f"wss://127.0.0.1:{port}/v1", ssl=tls_context(), compress=0, max_msg_size=2**20)
             sockets.append(await stack.enter_async_context(dial))
-        if system == "cloister":
+        if whole:
             await _enter(sockets, members)
-            load = Load(sockets, window, _post, _pushed)
+            self.load = Load(sockets, self.window, _post, _pushed, turn=self._turn)
         else:
-            load = Load(sockets, window, lambda sender, number: _PAYLOAD, lambda data: len(data) // SIZE)
-        readers = [asyncio.ensure_future(load.read(number)) for number in range(MEMBERS)]
-        await load.run(WARM[window])
-        load.latencies.clear()
-        cpu, began = cpu_seconds(pid), time.perf_counter()
-        await load.run(MESSAGES[window])
-        cpu, took = cpu_seconds(pid) - cpu, time.perf_counter() - began
+            echo: Callable[[int, int], bytes] = lambda sender, number: _PAYLOAD  # noqa: E731
+            self.load = Load(sockets, self.window, echo, lambda data: len(data) // SIZE, turn=self._turn)
+        readers = [asyncio.ensure_future(self.load.read(number)) for number in range(MEMBERS)]
         for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-    deliveries = MESSAGES[window] * MEMBERS
-    ordered = sorted(load.latencies)
-    return {
-        "system": system,
-        "window": window,
-        "cpu_s_per_10k": cpu / deliveries * 10_000,
-        "deliveries_per_s": deliveries / took,
-        "p50_ms": ordered[len(ordered) // 2] * 1000,
-        "p99_ms": ordered[len(ordered) * 99 // 100] * 1000,
-    }
+            stack.callback(reader.cancel)
+
+    async def slice(self, messages: int) -> None:
+        """Some of the load."""
+        cpu, began = cpu_seconds(self._process.pid), time.perf_counter()
+        await self.load.run(messages)
+        self._cpu += cpu_seconds(self._process.pid) - cpu
+        self._took += time.perf_counter() - began
+
+    def warm(self) -> None:
+        """Forget what was measured so far."""
+        self._cpu = self._took = 0.0
+        self.load.latencies.clear()
+
+    def row(self) -> dict[str, Any]:
+        """What was measured."""
+        ordered = sorted(self.load.latencies)
+        deliveries = len(ordered) * MEMBERS
+        name = self.system if self._turn == 1 else f"{self.system}, pipelined"
+        return {
+            "system": name,
+            "window": self.window,
+            "cpu_s_per_10k": self._cpu / deliveries * 10_000,
+            "deliveries_per_s": deliveries / self._took,
+            "p50_ms": ordered[len(ordered) // 2] * 1000,
+            "p99_ms": ordered[len(ordered) * 99 // 100] * 1000,
+        }
+
+
+async def measure(window: int, turn: int) -> list[dict[str, Any]]:
+    """One round: a row for the floor and one for the relay."""
+    async with AsyncExitStack() as stack:
+        sides = [Side(system, window, turn) for system in ("floor", "cloister")]
+        for side in sides:
+            await side.start(stack)
+        part = MESSAGES[window] // SLICES
+        for number in range(SLICES + 1):
+            for side in sides:
+                await side.slice(part)
+                if number == 0:
+                    side.warm()
+        return [side.row() for side in sides]
 
 
 async def _enter(sockets: list[aiohttp.ClientWebSocketResponse], members: list[Member]) -> None:
@@ -200,9 +256,9 @@ async def _enter(sockets: list[aiohttp.ClientWebSocketResponse], members: list[M
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds that the threads of a process were on a processor."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def start(module: str, directory: Path) -> tuple[subprocess.Popen[bytes], int]:
@@ -214,35 +270,14 @@ def start(module: str, directory: Path) -> tuple[subprocess.Popen[bytes], int]:
     return process, int(process.stdout.readline())
 
 
-def bench(rounds: int, windows: list[int]) -> list[dict[str, Any]]:
-    """Every row of every round."""
-    rows = []
-    for _ in range(rounds):
-        for window in windows:
-            for system in ("floor", "cloister"):
-                with tempfile.TemporaryDirectory() as folder:
-                    directory = Path(folder) / "relay"
-                    init_relay(directory, "bench.example", "127.0.0.1", 0, listen_on="127.0.0.1")
-                    members = populate(directory, MEMBERS) if system == "cloister" else []
-                    module = "benchmarks.relay.floor" if system == "floor" else "benchmarks.relay.process"
-                    process, port = start(module, directory)
-                    try:
-                        rows.append(uvloop.run(measure(system, port, process.pid, window, members)))
-                    finally:
-                        process.kill()
-                        process.wait()
-    return rows
-
-
-def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each system and window."""
+def bench(rounds: int, loads: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The median of the rounds: two rows, floor and relay, for each load (window, turn)."""
     result = []
-    for window in sorted({row["window"] for row in rows}):
-        for system in ("floor", "cloister"):
-            mine = [row for row in rows if (row["system"], row["window"]) == (system, window)]
-            keys = ("cpu_s_per_10k", "deliveries_per_s", "p50_ms", "p99_ms")
-            figures = {key: round(statistics.median(row[key] for row in mine), 4) for key in keys}
-            result.append({"system": system, "window": window, **figures})
+    for window, turn in loads:
+        pairs = [uvloop.run(measure(window, turn)) for _ in range(rounds)]
+        for rows in zip(*pairs, strict=True):
+            figures = {key: round(statistics.median(row[key] for row in rows), 4) for key in FIGURES}
+            result.append({"system": rows[0]["system"], "window": window, **figures})
     return result
 
 
@@ -253,18 +288,23 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--window", type=int, action="append", choices=sorted(MESSAGES))
     arguments = parser.parse_args()
-    rows = medians(bench(arguments.rounds, arguments.window or sorted(MESSAGES)))
-    print("system     W  cpu s/10k  deliveries/s   p50 ms   p99 ms")
+    windows = arguments.window or sorted(MESSAGES)
+    loads = [(window, 1) for window in windows] + [(window, window) for window in windows if window > 1]
+    rows = bench(arguments.rounds, loads)
+    print("system                W  cpu s/10k  deliveries/s   p50 ms   p99 ms")
     for row in rows:
         print(
-            f"{row['system']:9} {row['window']:2}  {row['cpu_s_per_10k']:9.4f}  {row['deliveries_per_s']:12,.0f}"
+            f"{row['system']:20} {row['window']:2}  {row['cpu_s_per_10k']:9.4f}  {row['deliveries_per_s']:12,.0f}"
             f"  {row['p50_ms']:7.2f}  {row['p99_ms']:7.2f}"
         )
     good = True
     for floor, cloister in zip(rows[::2], rows[1::2], strict=True):
-        ratio, must = cloister["cpu_s_per_10k"] / floor["cpu_s_per_10k"], MUST[floor["window"]]
-        good = good and ratio <= must
-        print(f"W={floor['window']}: cloister costs {ratio:.2f}x the floor (must: at most {must}x)")
+        ratio, window = cloister["cpu_s_per_10k"] / floor["cpu_s_per_10k"], floor["window"]
+        if floor["system"] == "floor":
+            good = good and ratio <= MUST[window]
+            print(f"W={window}: cloister costs {ratio:.2f}x the floor (must: at most {MUST[window]}x)")
+        else:
+            print(f"W={window}, pipelined: cloister costs {ratio:.2f}x the floor (no must)")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0 if good else 1

@@ -42,7 +42,8 @@ from cloister.relay.core.directory import genesis_writes
 from cloister.relay.core.enrol import AUTHORITY
 from cloister.relay.files import Config, Directory
 from cloister.relay.journal import Journal
-from cloister.relay.server import Server, listen, tls_context
+from cloister.relay.listener import listen, tls_context
+from cloister.relay.server import Server
 from cloister.relay.sockets import broadcast
 from cloister.relay.store.interface import PutMeta
 from cloister.relay.store.sqlite import SqliteStore, Synchronous
@@ -55,6 +56,9 @@ RESERVE: Final = 64 * 1024 * 1024
 def now_ms() -> int:
     """The time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +102,11 @@ def init_relay(
 ) -> Made:
     """Make a relay in an empty or new directory: keys, authority, TLS certificate, genesis record.
 
+    A relay whose address is this machine listens there alone, unless `listen_on` says otherwise (F5.7).
     Raises UsageError exists, usage or bad_name, UnavailableError disk.
     """
-    config = Config(realm=realm, host=host, port=port, listen=listen_on).checked()
+    at_home = LOOPBACK if host in ("localhost", LOOPBACK) else ""
+    config = Config(realm=realm, host=host, port=port, listen=listen_on or at_home).checked()
     made_at = now_ms() if now is None else now
     directory = Directory.create(path)
     identity, head = SigningKey.generate("ed25519", rng), SigningKey.generate("ed25519", rng)
@@ -128,8 +134,11 @@ def init_relay(
     return Made(config=config, relay_hash=key_hash(identity.public.spki()), root_hash=authority.authorities.root_hash)
 
 
-def open_relay(path: Path, synchronous: Synchronous = "FULL") -> Opened:
-    """Open a relay that does not run; UsageError profile_in_use when it does, UnavailableError when damaged."""
+def open_relay(path: Path, synchronous: Synchronous = "FULL", *, guests: bool = False) -> Opened:
+    """Open a relay that does not run; UsageError profile_in_use when it does, UnavailableError when damaged.
+
+    `guests`: strangers may chat by session codes; on a relay that listens on this machine alone they always may.
+    """
     directory = Directory.open(path)
     config = directory.config()
     lock = directory.lock()
@@ -146,7 +155,7 @@ def open_relay(path: Path, synchronous: Synchronous = "FULL") -> Opened:
     state = store.meta(AUTHORITY)
     if state is None:
         raise UnavailableError("damaged", "the store has no authority")
-    settings = Settings(realm=config.realm)
+    settings = Settings(realm=config.realm, guests=guests or config.listen == LOOPBACK)
     core = RelayCore(store, settings, keys, Authority.decode(state), secrets.token_bytes, broadcast)
     return Opened(directory=directory, config=config, store=store, core=core, lock=lock)
 
@@ -155,14 +164,15 @@ async def run_relay(
     path: Path,
     *,
     synchronous: Synchronous = "FULL",
+    guests: bool = False,
     ready: Callable[[int], None] = lambda port: None,
     journal: Journal | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `ready(port)` is called once connections are accepted.
+    """Serve until SIGTERM or SIGINT. `ready(port)` is called once connections are accepted; `guests` as `open_relay`.
 
     `synchronous` is SQLite's; anything but FULL loses acknowledged entries on a power cut (tests show it).
     """
-    relay = open_relay(path, synchronous)
+    relay = open_relay(path, synchronous, guests=guests)
     try:
         server = _server(relay, journal or Journal(now_ms))
         operations = relay.operations()
@@ -188,11 +198,14 @@ async def run_relay(
         relay.close()
 
 
-def serve(path: Path, *, synchronous: Synchronous = "FULL", ready: Callable[[int], None] = lambda port: None) -> None:
+def serve(
+    path: Path, *, synchronous: Synchronous = "FULL", guests: bool = False,
+    ready: Callable[[int], None] = lambda port: None,
+) -> None:  # fmt: skip
     """`run_relay` on uvloop: a whole relay process. Returns after SIGTERM or SIGINT."""
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)  # frames are many, short-lived and without cycles
-    uvloop.run(run_relay(path, synchronous=synchronous, ready=ready))
+    uvloop.run(run_relay(path, synchronous=synchronous, guests=guests, ready=ready))
 
 
 def _server(relay: Opened, journal: Journal) -> Server:

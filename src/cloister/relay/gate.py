@@ -27,7 +27,7 @@ def place_of(host: str) -> str:
 
 
 class Gate:
-    """Counts and queues for each address."""
+    """Counts and queues for each address; who got in holds a `Place`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -48,7 +48,7 @@ class Gate:
         return True
 
     def leave(self, address: str) -> None:
-        """Give the place to the next in line, or back."""
+        """Give a place to the next in line, or back; called by `Place`."""
         line = self._lines.get(address)
         while line:
             place = line.popleft()
@@ -60,3 +60,36 @@ class Gate:
         self._inside[address] -= 1
         if not self._inside[address]:
             del self._inside[address]
+
+
+class Place:
+    """A connection's place at the gate, until it has logged in or ended; and the deadline of its first request."""
+
+    __slots__ = ("_gate", "_requested", "_timer", "address", "held")
+
+    def __init__(self, gate: Gate, address: str) -> None:
+        self._gate = gate
+        self._timer: asyncio.TimerHandle | None = None
+        self._requested = False
+        self.address = address
+        self.held = True
+
+    def expect_request(self, timer: asyncio.TimerHandle) -> None:
+        """`timer` ends the connection unless a request comes (or has come already)."""
+        self._timer = timer
+        if self._requested:
+            self.requested()
+
+    def requested(self) -> None:
+        """The request is here."""
+        self._requested = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def leave(self) -> None:
+        """The place is free."""
+        self.requested()
+        if self.held:
+            self.held = False
+            self._gate.leave(self.address)

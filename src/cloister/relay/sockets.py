@@ -1,101 +1,167 @@
-"""One WebSocket as the core's `Connection`: frames are queued here and written once per turn of the loop.
+"""One connection as the core's `Connection` and as asyncio's protocol: frames are queued here, written once a turn.
 
-Source: docs/spec/relay.md ("Fan-out"), RFC 6455 section 5.2. A frame's bytes and WebSocket header are joined once
-for all its readers (`Packer`); `flush` gives everything that is queued to the transport in one write.
+Source: docs/spec/relay.md ("Fan-out"). A frame's packet is made once for all its readers (`framing.Packer`); `flush`
+gives everything that is queued to the transport in one write. What arrives goes through a reader of `framing`
+straight into the core, without a task in between.
+
+Invariants
+- Nothing that is done with a message escapes into the transport: a fault of ours ends this connection.
+- The transport says when it holds back too much (`pause_writing`), so nobody asks it for every frame.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, cast
 
 from cloister.relay.core import Connection
+from cloister.relay.framing import Packer, Reader
+from cloister.relay.gate import Place
 from cloister.wire import limits
 
-_FIN_BINARY: Final = b"\x82"
-_CLOSE_NORMAL: Final = b"\x88\x02\x03\xe8"
-_MUCH: Final = limits.SEND_BUFFER.value // 2
-"""Bytes that wait for a reader who is looked after until they are fewer."""
-
-
-class Packer:
-    """Puts the WebSocket header before a frame; the same bytes object again costs nothing."""
-
-    __slots__ = ("_data", "_packet")
-
-    def __init__(self) -> None:
-        self._data = b""
-        self._packet = b""
-
-    def pack(self, data: bytes) -> bytes:
-        """An unmasked binary message in one frame."""
-        if data is not self._data:
-            size = len(data)
-            if size < 126:
-                head = _FIN_BINARY + size.to_bytes(1, "big")
-            elif size < 65_536:
-                head = _FIN_BINARY + b"\x7e" + size.to_bytes(2, "big")
-            else:
-                head = _FIN_BINARY + b"\x7f" + size.to_bytes(8, "big")
-            self._data, self._packet = data, head + data
-        return self._packet
+MUCH: Final = limits.SEND_BUFFER.value // 2
+"""Bytes held back by the transport from which on its reader counts as slow."""
 
 
 class Owner(Protocol):
-    """Who writes to sockets. It flushes those in `dirty` after every call into the core."""
+    """Who serves sockets. It flushes those in `dirty` after every call into the core."""
 
     dirty: list[Socket]
 
-    def pack(self, data: bytes) -> bytes:
-        """A frame with its header."""
+    def opened(self, socket: Socket) -> None:
+        """The socket stands."""
+        ...
+
+    def received(self, socket: Socket, data: bytes) -> None:
+        """A message; an empty one stands for bytes that are none."""
+        ...
+
+    def touched(self) -> None:
+        """Something was queued outside the core: take a turn."""
+        ...
+
+    def drained(self, socket: Socket) -> None:
+        """A slow reader has taken most of what waited."""
+        ...
+
+    def lost(self, socket: Socket) -> None:
+        """The socket is gone."""
+        ...
+
+    def faulty(self) -> None:
+        """A message met an error of our own."""
         ...
 
 
-class Socket:
-    """A connection of the core over an asyncio transport."""
+class Socket(asyncio.Protocol):
+    """A connection over an asyncio transport. `slow`: its transport holds back MUCH; `held`: it is not read."""
 
-    __slots__ = ("address", "buffered", "closing", "mark", "pack", "paused", "queue", "tls", "transport")
+    __slots__ = (
+        "_ended", "_owner", "_reader", "address", "closing", "held", "mark", "packer", "place", "queue", "slow",
+        "tls", "transport",
+    )  # fmt: skip
 
-    def __init__(self, owner: Owner, transport: asyncio.Transport, address: str, tls: bytes) -> None:
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        owner: Owner,
+        packer: Packer,
+        reader: Callable[[Socket], Reader],
+        place: Place,
+        tls: bytes,
+        ended: Callable[[Exception | None], None] = lambda error: None,
+    ) -> None:
+        self._owner = owner
+        self._reader = reader(self)
+        self._ended = ended
         self.mark = owner.dirty.append
-        self.pack = owner.pack
-        self.transport = transport
-        self.buffered = transport.get_write_buffer_size
+        self.packer = packer
         self.queue: list[bytes] = []
         self.closing = False
-        self.address = address
+        self.slow = False
+        self.held = False
+        self.place = place
+        self.address = place.address
         self.tls = tls
-        self.paused = False
+
+    # --- the transport's calls ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Over `transport`."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=MUCH - 1, low=MUCH // 2)
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        try:
+            self._reader.feed(data)
+        except Exception:  # whatever it is: the transport would only print it
+            self._owner.faulty()
+            self.abort()
+
+    def eof_received(self) -> None:
+        """The client writes no more: what was answered is written, then it ends."""
+        if self.queue:
+            flush([self])
+
+    def pause_writing(self) -> None:
+        """The transport holds back MUCH."""
+        self.slow = True
+
+    def resume_writing(self) -> None:
+        """The transport holds back little again."""
+        self.slow = False
+        self._owner.drained(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self.closing = True
+        self.place.leave()
+        self._owner.lost(self)
+        self._ended(exc)
+
+    # --- the reader's calls ---------------------------------------------------------------------------------
+
+    def message(self, data: bytes) -> None:
+        """See `framing.Receiver`."""
+        self._owner.received(self, data)
+
+    def answer(self, packet: bytes) -> None:
+        """See `framing.Receiver`."""
+        if not self.closing:
+            self._queue(packet)
+            self._owner.touched()
+
+    def leave(self) -> None:
+        """See `framing.Receiver`."""
+        self.close("closed")
+        self._owner.touched()
+
+    # --- the core's calls -----------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """See `Connection.waiting`."""
-        queue = self.queue
-        return sum(map(len, queue)) + self.buffered() if queue else self.buffered()
+        return sum(map(len, self.queue)) + self.transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
         """See `Connection.send`; on a closed connection it is lost."""
-        if self.closing:
-            return
-        queue = self.queue
-        if not queue:
-            self.mark(self)
-        queue.append(self.pack(data))
-
-    def send_packet(self, packet: bytes) -> None:
-        """Queue a WebSocket frame that is ready: a pong."""
         if not self.closing:
-            if not self.queue:
-                self.mark(self)
-            self.queue.append(packet)
+            self._queue(self.packer.pack(data))
+
+    def _queue(self, packet: bytes) -> None:
+        if not self.queue:
+            self.mark(self)
+        self.queue.append(packet)
 
     def close(self, code: str) -> None:
         """See `Connection.close`."""
         if not self.closing:
             self.closing = True
-            if not self.queue:
-                self.mark(self)
+            self._queue(self.packer.goodbye)
 
     def abort(self) -> None:
         """End now, whatever is still to be written."""
@@ -103,18 +169,23 @@ class Socket:
 
 
 def broadcast(connections: Iterable[Connection], data: bytes) -> list[Connection]:
-    """`ports.broadcast` for sockets: one loop without calls, because it runs for every reader of every entry."""
+    """`ports.broadcast` for sockets: one loop without calls, because it runs for every reader of every entry.
+
+    A reader that is not `slow` and has nothing queued has less than MUCH waiting: a pushed frame may be added.
+    """
     behind: list[Connection] = []
-    packet, size = b"", limits.SEND_BUFFER.value - len(data)
-    for socket in connections:
-        if not isinstance(socket, Socket):
-            raise TypeError("not a connection of this server")
+    room = limits.SEND_BUFFER.value - len(data)
+    exact = room < MUCH
+    packer: Packer | None = None
+    packet = b""
+    for socket in cast("Iterable[Socket]", connections):
         queue = socket.queue
-        waiting = sum(map(len, queue)) + socket.buffered() if queue else socket.buffered()
-        if waiting and waiting > size:
+        if (queue or socket.slow or exact) and (waiting := socket.waiting) and waiting > room:
             behind.append(socket)
         elif not socket.closing:
-            packet = packet or socket.pack(data)
+            if socket.packer is not packer:
+                packer = socket.packer
+                packet = packer.pack(data)
             if not queue:
                 socket.mark(socket)
             queue.append(packet)
@@ -122,20 +193,18 @@ def broadcast(connections: Iterable[Connection], data: bytes) -> list[Connection
 
 
 def flush(sockets: Iterable[Socket]) -> list[Socket]:
-    """Write what is queued, one write for each; those for whom much waited or waits."""
-    slow = []
+    """Write what is queued, one write for each; those for whom much was queued and who have taken it already."""
+    taken = []
     for socket in sockets:
         queue, transport = socket.queue, socket.transport
-        if transport.is_closing():
+        if not queue or transport.is_closing():
             queue.clear()
             continue
-        if socket.closing:
-            queue.append(_CLOSE_NORMAL)
         data = queue[0] if len(queue) == 1 else b"".join(queue)
         queue.clear()
         transport.write(data)
         if socket.closing:
             transport.close()
-        elif len(data) > _MUCH or socket.buffered() > _MUCH:
-            slow.append(socket)
-    return slow
+        elif len(data) >= MUCH and not socket.slow:
+            taken.append(socket)
+    return taken

@@ -22,6 +22,7 @@ LOGIN-05 challenge age (and, at the relay, single use), LOGIN-06 realm head, LOG
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError, UnavailableError
@@ -32,6 +33,9 @@ from cloister.primitives.signature import VerifyKey
 from cloister.wire import limits, versions
 from cloister.wire.frames import REALM_LOG, Challenge, Hello, Login, Welcome, digest
 from cloister.wire.log import HeadKeys
+
+NO_TLS: Final = bytes(32)
+"""The value of `tls` on a connection without TLS (raw TCP on this machine): no device logs in there."""
 
 
 def hello(device: str | None, rng: Rng) -> Hello:

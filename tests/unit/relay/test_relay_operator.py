@@ -21,7 +21,8 @@ from cloister.relay.admin import AdminSocket
 from cloister.relay.files import Directory
 from cloister.relay.gate import Gate, place_of
 from cloister.relay.journal import Journal
-from cloister.relay.server import Server, listen, tls_context
+from cloister.relay.listener import listen, tls_context
+from cloister.relay.server import Server
 from cloister.relay.store.interface import StoreFailed
 from cloister.wire import frames
 
