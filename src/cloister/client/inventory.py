@@ -5,8 +5,7 @@ this has the password and the folder, and so has the secrets anyway; nothing els
 
 Invariants: the profile must not be owned by another process; nothing is written; values are raw bytes, at least
 16 of them, so that a find is no coincidence.
-Left out: keys that were used once and are gone (nonces, message keys, the agreed key itself): no process holds them;
-and the keys of rooms whose suite keeps its state otherwise than the classic ones do (`mls`).
+Left out: keys that were used once and are gone (nonces, message keys, the agreed key itself): no process holds them.
 """
 
 from __future__ import annotations
@@ -15,13 +14,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from cloister.client.profile import Profile
 from cloister.client.store import DeviceStore
 from cloister.engine.account import Account
+from cloister.engine.rows import OwnPrekey, RoomRow
 from cloister.errors import UsageError
+from cloister.mls import KeyPackageSecrets, stored_secrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND
+from cloister.protocols.mls_items import GROUP
+from cloister.protocols.mls_room import NAME as MLS
 
 _ROOM_ID: Final = 16
+_GROUP: Final = GROUP.rstrip(b"/")
+_room = msgspec.msgpack.Decoder(RoomRow)
+_prekey = msgspec.msgpack.Decoder(OwnPrekey)
 _PIECE: Final = 48
 """Bytes of one piece of an RSA key: its file's second half holds private numbers only."""
 
@@ -38,7 +46,7 @@ def secrets_of(profile: str | Path, password: str) -> list[tuple[str, bytes]]:
         raise UsageError("profile_in_use", place.name)
     store = DeviceStore(place.database, key)
     try:
-        return [("database key", key), *_account(store), *_rooms(store)]
+        return [("database key", key), *_account(store), *_rooms(store), *_prekeys(store)]
     finally:
         store.close()
         place.disown(lock)
@@ -70,3 +78,20 @@ def _rooms(store: DeviceStore) -> Iterator[tuple[str, bytes]]:
             yield "chain key", SEND.decode(value).key
         elif shelf == RECV.name:
             yield "chain key", RECV.decode(value).key
+        elif shelf == _GROUP:
+            yield from stored_secrets({key[_ROOM_ID + len(GROUP) :]: value})
+    for _, value in store.scan("room"):
+        token = _room.decode(value).token
+        if token is not None:
+            yield "room token", token
+
+
+def _prekeys(store: DeviceStore) -> Iterator[tuple[str, bytes]]:
+    for _, value in store.scan("prekey"):
+        row = _prekey.decode(value)
+        if row.suite == MLS:
+            package = KeyPackageSecrets.decode(row.private)
+            yield "init key", package.init_key.raw
+            yield "leaf key", package.leaf_key.raw
+        else:
+            yield "prekey", row.private

@@ -52,7 +52,7 @@ from cloister.mls.psk import PreSharedKeyId
 from cloister.mls.public_message import PublicMessage
 from cloister.mls.receiving import ApplicationData, ReceivedProposal
 from cloister.mls.staged import StagedCommit
-from cloister.mls.store import ACTIVE, LEFT, SUSPENDED, Changes
+from cloister.mls.store import ACTIVE, LEFT, SUSPENDED, Changes, stored_secrets
 from cloister.mls.successor import Origin
 from cloister.mls.welcome import Welcome
 
@@ -68,6 +68,7 @@ __all__ = [
     "OpenedWelcome",
     "Origin",
     "Changes",
+    "stored_secrets",
     "ACTIVE",
     "SUSPENDED",
     "LEFT",

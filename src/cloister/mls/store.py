@@ -21,8 +21,8 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 from cloister.codec.tls import Reader, Writer, decode
@@ -31,7 +31,8 @@ from cloister.mls.ciphersuite import CipherSuite
 from cloister.mls.epoch import Epoch, Identity
 from cloister.mls.extension import read_extensions
 from cloister.mls.framing import Sender
-from cloister.mls.key_schedule import EncryptionSecret
+from cloister.mls.group_context import GroupContext
+from cloister.mls.key_schedule import EncryptionSecret, EpochSecrets
 from cloister.mls.leaf_node import LeafNode
 from cloister.mls.policy import SentProposal
 from cloister.mls.proposal import ReInit, read_proposal, write_proposal
@@ -150,6 +151,41 @@ def read_secret_trees(items: Items, suites: Mapping[int, tuple[CipherSuite, int]
             kept = tree.keys.setdefault((index, key[13]), {})
             kept[generation] = MessageKey(generation, value[:size], value[size:])
     return trees
+
+
+def stored_secrets(items: Items) -> list[tuple[str, bytes]]:
+    """(kind, value) of every secret in stored items: what an audit looks for where it must never be.
+
+    Left out: the epoch authenticator, which people may compare aloud, and one's own commit that is under way.
+    """
+    found: list[tuple[str, bytes]] = []
+    for key, value in items.items():
+        letter = key[:1]
+        if letter == b"e":
+            found += _epoch_secrets(value)
+        elif letter == b"n":
+            found.append(("secret of a message tree", value))
+        elif letter == b"r":
+            found.append(("ratchet secret", value[4:]))
+        elif letter == b"k":
+            found.append(("key of a skipped message", value))
+        elif letter == b"u":
+            found.append(("leaf key", value))
+    return found
+
+
+def _epoch_secrets(state: bytes) -> Iterator[tuple[str, bytes]]:
+    reader = Reader(state)
+    GroupContext.read(reader)
+    reader.opaque()
+    reader.u32()
+    secrets = EpochSecrets.read(reader)
+    for each in fields(secrets):
+        value: bytes = getattr(secrets, each.name)
+        if value and each.name != "epoch_authenticator":
+            yield each.name.replace("_", " "), value
+    for _, private in reader.vector(lambda each: (each.u32(), each.opaque())):
+        yield "key of a tree node", private
 
 
 # proposals

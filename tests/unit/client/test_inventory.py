@@ -10,13 +10,18 @@ import pytest
 from cloister.client.inventory import secrets_of
 from cloister.client.profile import Profile
 from cloister.client.store import DeviceStore
+from cloister.engine import rows
 from cloister.engine.account import Account
+from cloister.engine.rows import OwnPrekey, RoomRow
 from cloister.engine.store import Put
 from cloister.errors import CloisterError, UsageError
+from cloister.mls import KeyPackageSecrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND, Epoch
 from cloister.protocols.interface import RoomPolicy
 from cloister.protocols.ratchet import RecvChain, SendChain
+from support.mls_net import mls_room
 from support.people import Person, Realm
+from support.suite_net import ROOM as MLS_ROOM
 
 ROOM = b"r" * 16
 COST = 2**15
@@ -90,6 +95,46 @@ def test_every_secret_is_there(profile: Path, person: Person) -> None:
         assert len(pieces) > 10
         assert all(piece in pair.private_bytes() for piece in pieces)
         assert not any(piece in pair.spki for piece in pieces)
+
+
+def test_the_secrets_of_a_room_of_mls_and_of_key_packages_are_there(profile: Path) -> None:
+    """What the session stores is taken apart; nothing public is called a secret."""
+    _, nodes = mls_room(3)
+    nodes[1].say(b"one")
+    nodes[1].net.settle()
+    device, package = nodes[0], next(iter(nodes[0].own.values()))
+    own = KeyPackageSecrets.decode(package.private)
+    place = Profile.named(profile)
+    store = DeviceStore(place.database, place.unlock("password"))
+    row = {"public": package.public, "private": package.private, "expires": 1, "last_resort": False}
+    store.apply(
+        [
+            *(Put("item", MLS_ROOM + key, value) for key, value in device.items.items()),
+            Put("room", MLS_ROOM, rows.encode(RoomRow(suite="mls", token=device.token, delivered=1, alarms=[]))),
+            Put("prekey", package.ref, rows.encode(OwnPrekey(suite="mls", **row))),
+            Put("prekey", b"p" * 32, rows.encode(OwnPrekey(suite="pair", **{**row, "private": b"P" * 32}))),
+        ]
+    )
+    store.close()
+    found = secrets_of(profile, "password")
+    state = device.mls.group._state.live
+    secrets = state.epoch.secrets
+    assert set(found) >= {
+        ("exporter secret", secrets.exporter_secret),
+        ("init secret", secrets.init_secret),
+        ("room token", device.token),
+        ("init key", own.init_key.raw),
+        ("leaf key", own.leaf_key.raw),
+        ("prekey", b"P" * 32),
+        *(("key of a tree node", key.raw) for key in state.epoch.private_keys.values()),
+        *(("secret of a message tree", value) for value in state.secrets.nodes.values()),
+        *(("ratchet secret", secret) for _, secret in state.secrets.ratchets.values()),
+    }
+    values = [value for _, value in found]
+    assert secrets.epoch_authenticator not in values
+    assert all(len(value) >= 16 for value in values)
+    public = b"".join([*(leaf.encoded for _, leaf in device.mls.group.members()), package.public])
+    assert not [value for value in values if value in public]
 
 
 def test_the_profile_is_free_again(profile: Path) -> None:
