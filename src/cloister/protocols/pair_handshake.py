@@ -311,8 +311,16 @@ def responded(turn: Turn, envelope: Envelope) -> None:
     response = Response.decode(envelope.payload)
     steps.check_sent_by(envelope.sender, turn.room.peer)
     offer, unproven = turn.draft.get(OFFER), turn.draft.get(UNPROVEN)
+    agreed = turn.draft.get(AGREED, response.sid)
+    if agreed is not None and not agreed.proven:  # the answer is here before the own commit
+        _prove(turn, agreed.request, agreed.keys, response)
+        if response.accept:
+            turn.draft.put(AGREED, response.sid, replace(agreed, proven=True))
+        return
     if unproven is not None and unproven.request.sid == response.sid:
-        _proven(turn, unproven, response)
+        _prove(turn, unproven.request, unproven, response)
+        turn.draft.drop(UNPROVEN)
+        progress(turn)
         return
     made = steps.check_awaited(offer.request if offer else None, response.sid)
     _check_signed(turn, made, response)
@@ -332,15 +340,13 @@ def _check_signed(turn: Turn, made: Request, response: Response) -> None:
     steps.check_response_signed(turn.steps, key, made, response)
 
 
-def _proven(turn: Turn, unproven: Unproven, response: Response) -> None:
-    """The answer to a session that stands by prekey."""
-    _check_signed(turn, unproven.request, response)
+def _prove(turn: Turn, made: Request, keys: steps.Keyed, response: Response) -> None:
+    """The answer to a session by prekey: the other side holds the key too, or its person says no."""
+    _check_signed(turn, made, response)
     if response.accept:
-        steps.check_response_mac(unproven, response)
-    turn.draft.drop(UNPROVEN)
-    if not response.accept:
+        steps.check_response_mac(keys, response)
+    else:
         _declined(turn, first=True)
-    progress(turn)
 
 
 def _declined(turn: Turn, *, first: bool) -> None:
