@@ -62,6 +62,7 @@ class FakeBackend:
             api.UserInfo(name="bob", devices=[BOB], safety_number="2", how="link"),
         ]
         self.messages: list[api.MessageInfo] = []
+        self.numbers: list[api.SequenceInfo] = []
         self.relay = "online"
         self.refuse: Exception | None = None
         self.stays_queued = False
@@ -91,12 +92,14 @@ class FakeBackend:
             case api.CreateRoom():
                 self.rooms = [room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")]
                 return self.rooms[0]
-            case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom():
+            case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom() | api.SetOwners():
                 return self.rooms[0]
             case api.Send():
                 return self._send(command)
             case api.History():
                 return self.messages[-command.limit :]
+            case api.ListSequence():
+                return self.numbers
             case api.ListUsers():
                 return self.users
             case _:

@@ -85,6 +85,16 @@ class Client:
         result: api.RoomInfo = await self._backend.execute(api.RemoveMembers(room=room, users=list(users)))
         return result
 
+    async def set_owners(self, room: str, users: Sequence[str]) -> api.RoomInfo:
+        """Hand a room over: these users are its owners (in suite `transport`: its inviters) from the next epoch on."""
+        result: api.RoomInfo = await self._backend.execute(api.SetOwners(room=room, users=list(users)))
+        return result
+
+    async def sequence(self, room: str) -> list[api.SequenceInfo]:
+        """The message numbers of a room's members as they are stored; empty in suites that store none."""
+        result: list[api.SequenceInfo] = await self._backend.execute(api.ListSequence(room=room))
+        return result
+
     async def rekey(self, room: str) -> api.RoomInfo:
         """Make a new key among the same members."""
         result: api.RoomInfo = await self._backend.execute(api.RekeyRoom(room=room))

@@ -36,6 +36,8 @@ _RESULTS: Final[dict[type, Any]] = {
     values.CreateRoom: values.RoomInfo,
     values.AddMembers: values.RoomInfo,
     values.RemoveMembers: values.RoomInfo,
+    values.SetOwners: values.RoomInfo,
+    values.ListSequence: list[values.SequenceInfo],
     values.RekeyRoom: values.RoomInfo,
     values.Send: values.Sent,
     values.History: list[values.MessageInfo],

@@ -30,6 +30,7 @@ from cloister.errors import PeerError, UsageError
 from cloister.identity.credential import parse_device_id
 from cloister.identity.invite import Invite, Token, stored_proof
 from cloister.protocols.interface import Add, Leave, Me, RoomPolicy, State, Suite
+from cloister.protocols.sequence import numbers_of
 from cloister.wire import frames
 
 TITLE_MOST: Final = 128
@@ -55,13 +56,11 @@ class Commands:
     def execute(self, unit: Unit, command: values.Command) -> Any:
         """The command's result; CloisterError when it cannot be carried out."""
         match command:
-            case values.GetStatus():
-                return self._status()
-            case values.ListRooms():
-                return sorted((self._info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
+            case values.GetStatus() | values.ListRooms() | values.ListUsers() | values.ListSequence():
+                return self._look(unit, command)
             case values.CreateRoom():
                 return self._create(unit, command)
-            case values.AddMembers() | values.RemoveMembers() | values.RekeyRoom():
+            case values.AddMembers() | values.RemoveMembers() | values.RekeyRoom() | values.SetOwners():
                 return self._change(unit, command)
             case values.EndRoom() | values.AnswerRequest() | values.SetRequests():
                 return self._decide(unit, command)
@@ -69,10 +68,22 @@ class Commands:
                 return self._send(unit, command)
             case values.History():
                 return self._history(unit, command)
-            case values.ListUsers():
-                return self.users.all()
             case values.CreateInvite():
                 return self._invite(unit, command)
+
+    def _look(
+        self, unit: Unit, command: values.GetStatus | values.ListRooms | values.ListUsers | values.ListSequence
+    ) -> Any:
+        """What changes nothing."""
+        match command:
+            case values.GetStatus():
+                return self._status()
+            case values.ListRooms():
+                return sorted((self._info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
+            case values.ListUsers():
+                return self.users.all()
+            case values.ListSequence():
+                return self._sequence(unit, self._room(command.room))
 
     def _status(self) -> values.Status:
         log = self.realm.log
@@ -112,12 +123,18 @@ class Commands:
         return self._info(room)
 
     def _change(
-        self, unit: Unit, command: values.AddMembers | values.RemoveMembers | values.RekeyRoom
+        self,
+        unit: Unit,
+        command: values.AddMembers | values.RemoveMembers | values.RekeyRoom | values.SetOwners,
     ) -> values.RoomInfo:
         room = self._room(command.room)
         epoch = room.session.view.epoch
         if isinstance(command, values.RekeyRoom):
             intent = Intent(kind="rekey", devices=[], epoch=epoch)
+        elif isinstance(command, values.SetOwners):
+            if not self._present(room, command.users):
+                raise UsageError("usage", "a room has one owner at least")
+            intent = Intent(kind="owners", devices=sorted(set(command.users)), epoch=epoch)
         elif isinstance(command, values.AddMembers):
             intent = Intent(kind="add", devices=self._devices(command.users), epoch=epoch)
         else:
@@ -141,6 +158,21 @@ class Commands:
     def _info(self, room: Room) -> values.RoomInfo:
         """A room as surfaces show it, with who asks for it."""
         return asked_info(room, self.requests)
+
+    def _sequence(self, unit: Unit, room: Room) -> list[values.SequenceInfo]:
+        """From the store itself: what a restart will find."""
+        items = {key[16:]: value for key, value in unit.store.scan("item", room.id)}
+        return [
+            values.SequenceInfo(
+                epoch=row.epoch,
+                user=parse_device_id(row.device)[1],
+                device=row.device,
+                own=row.own,
+                next=row.next,
+                skipped=row.skipped,
+            )
+            for row in numbers_of(items, self.account.device)
+        ]
 
     def _send(self, unit: Unit, command: values.Send) -> values.Sent:
         room = self._room(command.room)

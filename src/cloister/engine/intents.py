@@ -8,7 +8,7 @@ Source: docs/spec/suites.md ("Where intents live").
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -19,7 +19,7 @@ from cloister.engine.rows import Intent
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.errors import UsageError
-from cloister.protocols.interface import Add, Change, NotReady, Rekey, Remove, State
+from cloister.protocols.interface import Add, Change, NotReady, Rekey, Remove, SetPolicy, State
 
 _intent = msgspec.msgpack.Decoder(Intent)
 
@@ -103,3 +103,6 @@ def _changes(room: Room, intent: Intent) -> list[Change]:
             return [Remove(device) for device in intent.devices if device in view.roster]
         case "rekey":
             return [Rekey()] if view.epoch <= intent.epoch else []
+        case "owners":
+            owners = tuple(intent.devices)
+            return [SetPolicy(replace(view.policy, owners=owners))] if owners != view.policy.owners else []

@@ -69,8 +69,9 @@ class OwnPrekey(Struct, array_like=True, kw_only=True):
 class Intent(Struct, array_like=True, kw_only=True):
     """A membership change that the person asked for and that is not true yet."""
 
-    kind: Literal["add", "remove", "rekey"]
+    kind: Literal["add", "remove", "rekey", "owners"]
     devices: list[str]
+    """Of `owners`: users."""
     epoch: int
 
 

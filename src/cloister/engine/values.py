@@ -55,7 +55,7 @@ class RoomInfo(Value, frozen=True):
     missing: list[str] = []
     """Devices whose answer is awaited."""
     awaits: str = ""
-    """What they owe, in suites with rounds: hellos, shares, confirms; `commit` when only that is missing."""
+    """What they owe: hellos, shares, confirms (`commit` when only that is missing), or acknowledgements."""
     confirmed: list[str] = []
     """Devices that have proved to this one that they hold the key, in suites whose members do."""
     parked: list[str] = []
@@ -94,6 +94,20 @@ class Sent(Value, frozen=True):
     state: SendState
     seq: int = 0
     code: str = ""
+
+
+class SequenceInfo(Value, frozen=True):
+    """Where a member's message numbers stand in one epoch, as this device has stored it.
+
+    `next` is the next number not used; `skipped` of those below it were never seen and may still come.
+    """
+
+    epoch: int
+    user: str
+    device: str
+    own: bool
+    next: int
+    skipped: int = 0
 
 
 class UserInfo(Value, frozen=True):
@@ -155,6 +169,19 @@ class RemoveMembers(Value, frozen=True, tag="remove"):
     users: list[str]
 
 
+class SetOwners(Value, frozen=True, tag="owners"):
+    """Hand the room over: these users are its owners from the next epoch on -> RoomInfo"""
+
+    room: str
+    users: list[str]
+
+
+class ListSequence(Value, frozen=True, tag="sequence"):
+    """The message numbers of a room's members, in suites that store such -> list[SequenceInfo]"""
+
+    room: str
+
+
 class RekeyRoom(Value, frozen=True, tag="rekey"):
     """Make a new key among the same members -> RoomInfo"""
 
@@ -209,10 +236,10 @@ class CreateInvite(Value, frozen=True, tag="invite"):
 
 
 Command = (
-    GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | RekeyRoom | EndRoom | AnswerRequest | SetRequests
-    | Send | History | ListUsers | CreateInvite
+    GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | SetOwners | RekeyRoom | EndRoom | AnswerRequest
+    | SetRequests | ListSequence | Send | History | ListUsers | CreateInvite
 )  # fmt: skip
-Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | str
+Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | list[SequenceInfo] | str
 
 
 # --- sessions of two by a code; only a guest's engine takes these ------------------------------------------------

@@ -393,7 +393,7 @@ class SessionView:
     policy: RoomPolicy
     missing: Roster = ()
     awaits: str = ""
-    """What the missing owe, in suites with rounds: hellos, shares, confirms; `commit` once they owe nothing."""
+    """What the missing owe: hellos, shares, confirms (`commit` once they owe nothing), or acknowledgements."""
     confirmed: Roster = ()
     """Who has proved to this device that it holds the newest key, in suites whose members do."""
     parked: Roster = ()

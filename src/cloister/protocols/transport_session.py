@@ -142,6 +142,7 @@ class TransportSession:
         room, epoch, own = room_of(draft), current(draft), own_commit(draft)
         context = None if own is None else own.to
         roster = context.roster if context is not None else (self._me.device,)
+        missing = unconfirmed(draft, self._agreement, epoch) if epoch else ()
         return SessionView(
             suite=NAME,
             room=self._room,
@@ -149,7 +150,9 @@ class TransportSession:
             roster=epoch.roster if epoch else roster,
             state=state_of(draft, self._agreement),
             policy=epoch.policy if epoch else room.policy,
-            missing=unconfirmed(draft, self._agreement, epoch) if epoch else (),
+            missing=missing,
+            awaits="acknowledgements" if missing else "",
+            confirmed=tuple(device for device in epoch.roster if device not in missing) if epoch else (),
             key_check=epoch.key_check if epoch else "",
             joined_at=room.joined_at,
             pending_changes=pending(draft, epoch, context),

@@ -14,7 +14,7 @@ from cloister.apps.cli.session import caught_up, patiently, with_client
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
-    from cloister.client.api import RoomInfo, UserInfo
+    from cloister.client.api import RoomInfo, SequenceInfo, UserInfo
     from cloister.client.client import Client
 
 
@@ -65,19 +65,44 @@ def list_(ctx: click.Context) -> None:
 
 @room.command()
 @click.argument("name", metavar="ROOM")
+@click.option("--sequence", is_flag=True, help="The members' message numbers, as they are stored.")
 @click.pass_context
-def show(ctx: click.Context, name: str) -> None:
+def show(ctx: click.Context, name: str, sequence: bool) -> None:
     """A room's members, key and log."""
     from cloister.apps.cli import view
 
-    async def work(client: Client) -> RoomInfo:
-        return await patiently(client, lambda: client.room(name))
+    async def work(client: Client) -> tuple[RoomInfo, list[SequenceInfo]]:
+        found = await patiently(client, lambda: client.room(name))
+        return found, await client.sequence(found.id) if sequence else []
 
-    found = with_client(settings_of(ctx), work)
+    found, numbers = with_client(settings_of(ctx), work)
     screen = settings_of(ctx).screen
     for line in view.room_details(found):
         screen.data(line)
     screen.record("room", **view.record_of(found))
+    for line in view.sequence_lines(numbers):
+        screen.data(line)
+    for row in numbers:
+        screen.record("sequence", **view.record_of(row))
+    if sequence and not numbers:
+        screen.say(f"suite {found.suite} stores no message numbers of its members", "dim")
+
+
+@room.command()
+@click.argument("name", metavar="ROOM")
+@click.argument("user", nargs=-1, required=True)
+@click.pass_context
+def owners(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
+    """Hand a room over to these users, who are in it.
+
+    They are its owners from the next key on. In a room of suite transport the owners are its inviters.
+    """
+
+    async def work(client: Client) -> RoomInfo:
+        found = await patiently(client, lambda: client.room(name))
+        return await _after(client, await client.set_owners(found.id, plain(user)))
+
+    _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
 
 
 @room.command()

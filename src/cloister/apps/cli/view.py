@@ -81,6 +81,7 @@ def room_details(room: api.RoomInfo) -> list[str]:
         ("state", f"{room.state}, {room.suite}, epoch {room.epoch}"),
         ("members", ", ".join(members)),
         ("owners", ", ".join(safe_name(owner) for owner in room.owners)),
+        ("confirmed", f"{len(room.confirmed)}/{len(room.members)}" if room.confirmed else ""),
         ("waiting for", ", ".join(user_of(device) for device in room.missing)),
         ("parked", ", ".join(user_of(device) for device in room.parked)),
         ("check value", room.key_check),
@@ -88,6 +89,17 @@ def room_details(room: api.RoomInfo) -> list[str]:
         ("alarms", ", ".join(room.alarms)),
     ]
     return [safe_name(room.title), *(f"  {name:<12} {value}" for name, value in rows if value)]
+
+
+def sequence_lines(rows: list[api.SequenceInfo]) -> list[str]:
+    """The members' message numbers, one line each: what this device sends next, and expects next of the others."""
+    width = max((len(safe_name(row.user)) for row in rows), default=0)
+    lines = []
+    for row in rows:
+        verb = "sends" if row.own else "expects"
+        left = f" ({row.skipped} below it not seen)" if row.skipped else ""
+        lines.append(f"  epoch {row.epoch}  {safe_name(row.user):<{width}}  {verb} {row.next} next{left}")
+    return lines
 
 
 def record_of(value: msgspec.Struct) -> dict[str, Any]:
@@ -105,6 +117,10 @@ def agreement(room: api.RoomInfo) -> str:
     return f"{line} (waiting for {waited})" if waited else line
 
 
+ACKNOWLEDGEMENTS = "acknowledgements"
+"""What a member owes a key that is in use already (suite `transport`)."""
+
+
 class Milestones:
     """Turns the states of one room into lines, each said once.
 
@@ -112,19 +128,20 @@ class Milestones:
     that are not below what was said before are told, so that the lines go forwards.
     """
 
-    __slots__ = ("_done", "_epoch", "_last", "_ready")
+    __slots__ = ("_done", "_epoch", "_last", "_missing", "_ready")
 
     def __init__(self) -> None:
         self._last = ""
         self._ready = False
         self._epoch = -1
         self._done = 0
+        self._missing: list[str] = []
 
     def lines(self, room: api.RoomInfo, what: str = "") -> list[str]:
         """What is new about the room; `what` is the client's own words for it."""
         lines = self._new(room, what)
         self._ready = room.state == "ready"
-        self._epoch = room.epoch
+        self._epoch, self._missing = room.epoch, room.missing
         said = "\n".join(lines)
         if said == self._last:
             return []
@@ -145,10 +162,15 @@ class Milestones:
             return [_agreed(room), "Begin chatting!"]
         if room.epoch != self._epoch:
             return [safe_text(what), _agreed(room)] if what else [_agreed(room)]
+        if self._missing != room.missing and room.confirmed:
+            return [_agreed(room)]
         return []
 
 
 def _agreed(room: api.RoomInfo) -> str:
+    if room.awaits == ACKNOWLEDGEMENTS:
+        waited = ", ".join(sorted({user_of(device) for device in room.missing}))
+        return f"confirmed {len(room.confirmed)}/{len(room.members)} (waiting for {waited})"
     names = ", ".join(sorted({safe_name(member.user) for member in room.members}))
     return f"{names} hold the same key; its check value is {room.key_check}"
 

@@ -81,3 +81,27 @@ def test_users_are_listed_with_how_they_are_known(backend: FakeBackend, capsys: 
     assert capsys.readouterr().out.splitlines() == ["alice  laptop  (you)", "bob    phone  (joined with your link)"]
     assert run(["users", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[1])["safety_number"] == "2"
+
+
+def test_the_message_numbers_of_a_room_are_shown(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    backend.numbers = [
+        api.SequenceInfo(epoch=2, user="alice", device="a", own=True, next=7),
+        api.SequenceInfo(epoch=2, user="bob", device="b", own=False, next=12, skipped=1),
+    ]
+    assert run(["room", "show", "triad", "--sequence"]) == 0
+    out = capsys.readouterr().out
+    assert "  epoch 2  alice  sends 7 next\n" in out
+    assert "  epoch 2  bob    expects 12 next (1 below it not seen)\n" in out
+    assert run(["room", "show", "triad", "--sequence", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["user"], row["next"]) for row in rows if row["type"] == "sequence"] == [("alice", 7), ("bob", 12)]
+
+
+def test_a_suite_that_stores_no_numbers_says_so(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["room", "show", "triad", "--sequence"]) == 0
+    assert "stores no message numbers" in capsys.readouterr().err
+
+
+def test_a_room_is_handed_over(backend: FakeBackend) -> None:
+    assert run(["room", "owners", "triad", "@bob"]) == 0
+    assert api.SetOwners(room=ROOM, users=["bob"]) in backend.commands
