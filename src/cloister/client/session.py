@@ -21,14 +21,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from cloister.client import api, entropy
 from cloister.client.agent import Dialler, Driver
 from cloister.client.client import Client
 from cloister.client.profile import Profile, home, read_private, write_private
-from cloister.client.store import DeviceStore
+from cloister.client.store import MEMORY, DeviceStore
 from cloister.client.transport import dial
 from cloister.engine import inputs
 from cloister.engine.account import Account
@@ -40,8 +39,6 @@ from cloister.identity.vault import DEFAULT_N
 DEFAULT_RELAY: Final = "localhost:7443"
 KNOWN: Final = "known-relays"
 KEPT: Final = "sessions"
-_MEMORY: Final = Path(":memory:")
-_KEY: Final = 32
 
 
 class GuestAgent(Driver):
@@ -118,7 +115,7 @@ async def open_session(
         async with _owned(profile, key) as store, _running(store, address, dialler) as client:
             yield client
     else:
-        store = DeviceStore(_MEMORY, entropy.rng(_KEY))
+        store = DeviceStore(MEMORY, b"")
         try:
             async with _running(store, address, dialler) as client:
                 yield client

@@ -40,13 +40,18 @@ _END: Final = b"\xff" * 96
 """Beyond every key."""
 
 
+MEMORY: Final = Path(":memory:")
+"""In the place of a file: nothing reaches the disk, and nothing needs a key."""
+
+
 class DeviceStore:
     """The rows of one profile."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         try:
             self._db = apsw.Connection(str(path))
-            self._db.pragma("key", f"raw:{key.hex()}")
+            if path != MEMORY:
+                self._db.pragma("key", f"raw:{key.hex()}")
             self._db.pragma("journal_mode", "WAL")
             self._db.pragma("synchronous", "FULL")
             self._db.pragma("secure_delete", "ON")

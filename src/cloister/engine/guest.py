@@ -399,6 +399,8 @@ class GuestEngine:
             self._meeting = None
             raise UsageError("no_room", "the code is given up")
         if self._place is None:
+            if isinstance(command, values.ListRooms):
+                return []
             raise UsageError("no_room", "the session has not begun")
         return self._place.execute(unit, command)
 

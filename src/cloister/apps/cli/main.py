@@ -29,6 +29,9 @@ TABLE = {
     "demo": Entry(f"{_PLACE}.demo.command:demo", "A relay and three members on this machine, and a report.", _START),
     "setup": Entry(f"{_PLACE}.setup:setup", "Join a realm with an invite link.", _START),
     "chat": Entry(f"{_PLACE}.chat:chat", "Read and write in one room.", _START),
+    "session": Entry(
+        f"{_PLACE}.session_command:session", "Chat with one other person by a code, without an account.", _START
+    ),
     "doctor": Entry(f"{_PLACE}.doctor:doctor", "Check this machine, the profile and the relay.", _START),
     "send": Entry(f"{_PLACE}.messages:send", "Send a text to a room.", _MESSAGES),
     "listen": Entry(f"{_PLACE}.messages:listen", "Write out messages as they come.", _MESSAGES),

@@ -89,15 +89,18 @@ def init(ctx: click.Context, folder: str | None, domain: str, realm: str | None,
 
 
 @relay.command()
+@click.option("--guests", is_flag=True, help="Let strangers chat by session codes (always so on this machine alone).")
 @folder_option
 @click.pass_context
-def run(ctx: click.Context, folder: str | None) -> None:
+def run(ctx: click.Context, folder: str | None, guests: bool) -> None:
     """Serve until Ctrl+C or SIGTERM; the log goes to standard error."""
     from cloister.relay.app import serve
 
     screen = settings_of(ctx).screen
     serve(
-        folder_of(folder), ready=lambda port: screen.say(f"the relay listens on port {port}; Ctrl+C stops it", "good")
+        folder_of(folder),
+        guests=guests,
+        ready=lambda port: screen.say(f"the relay listens on port {port}; Ctrl+C stops it", "good"),
     )
 
 
