@@ -1,4 +1,4 @@
-"""A member that breaks the rules of suite `nonces`: takes messages apart, alters, signs and seals them again."""
+"""A member that breaks the rules of `nonces` or `shares`: takes messages apart, alters, signs and seals them again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import cache
 from cloister.errors import CloisterError
 from cloister.primitives import Rng
 from cloister.protocols import contribution_steps as forms_of
-from cloister.protocols import nonces_steps as steps
 from cloister.protocols import run as runs
 from cloister.protocols.agreement import AGREED, RUN, Run
 from cloister.protocols.context import Context, Party, party_of
@@ -19,9 +18,12 @@ from cloister.protocols.nonces import Nonces
 from cloister.protocols.record import Schedule
 from cloister.protocols.rounds import RoundsSession
 from cloister.protocols.run import Order, Proposal, RunChange
+from cloister.protocols.shares import Shares
 from support.suite_net import MAILBOX, MINUTE, NOW, POLICY, ROOM, Net, Node, assembly, keys_of, seeded, users
 
 SUITE = Nonces()
+SUITES = {"nonces": Nonces(), "shares": Shares()}
+"""The suites whose members contribute."""
 KINDS = ("hello", "shares", "confirm")
 
 
@@ -29,6 +31,7 @@ KINDS = ("hello", "shares", "confirm")
 class Bench:
     """A run of n members, all its messages made, and one victim that can be set before any phase."""
 
+    suite: Nonces | Shares
     net: Net
     nodes: list[Node]
     run: Run
@@ -40,23 +43,28 @@ class Bench:
     victim: int
     rng: Rng
 
+    @property
+    def form(self) -> forms_of.Form:
+        """How the suite's messages are read and signed."""
+        return self.suite.agreement.form
+
     def session(self, kind: str) -> Session:
         """The victim, waiting for the others' messages of this kind."""
-        return SUITE.restore(self.nodes[self.victim].me, self.stages[kind])
+        return self.suite.restore(self.nodes[self.victim].me, self.stages[kind])
 
     def message(self, sender: int, kind: str) -> forms_of.Message:
         """What a member really said."""
-        return steps.FORM.decode(self.plain(sender, kind))
+        return self.form.decode(self.plain(sender, kind))
 
     def plain(self, sender: int, kind: str) -> bytes:
         """The bytes of what a member really said."""
         entry = self.messages[sender, kind]
-        return runs.unseal("nonces", self.run.proposal.secret, self.run.id, entry.entry_id, entry.payload)
+        return runs.unseal(self.form.suite, self.run.proposal.secret, self.run.id, entry.entry_id, entry.payload)
 
     def sealed(self, plain: bytes, like: Envelope) -> Envelope:
         """The bytes as another entry of the run's log."""
         entry_id = self.rng(16)
-        payload = runs.seal("nonces", self.run.proposal.secret, self.run.id, entry_id, plain)
+        payload = runs.seal(self.form.suite, self.run.proposal.secret, self.run.id, entry_id, plain)
         return replace(like, entry_id=entry_id, payload=payload)
 
     def signed(self, message: forms_of.Message, *, by: int | None = None) -> forms_of.Message:
@@ -64,7 +72,7 @@ class Bench:
         key = keys_of(message.sender if by is None else by).rsa_sign
         assert key is not None
         bound = self.agreed.th if isinstance(message, forms_of.Confirm) else self.party.ctx
-        return replace(message, signature=steps.FORM.sign(key, bound, message))
+        return replace(message, signature=self.form.sign(key, bound, message))
 
     def forged(
         self, sender: int, kind: str, alter: Callable[..., forms_of.Message], *, by: int | None = None
@@ -79,9 +87,10 @@ class Bench:
 
 
 @cache
-def bench(n: int = 3, victim: int = 1, seed: object = "bench") -> Bench:
+def bench(n: int = 3, victim: int = 1, seed: object = "bench", suite: str = "nonces") -> Bench:
     """A run of n members; the victim's states are kept before each kind of message."""
-    net, nodes = assembly(SUITE, n, seed)
+    net, nodes = assembly(SUITES[suite], n, seed)
+    form = SUITES[suite].agreement.form
     node = nodes[victim]
     stages: dict[str, dict[bytes, bytes]] = {}
     messages: dict[tuple[int, str], Envelope] = {}
@@ -91,22 +100,22 @@ def bench(n: int = 3, victim: int = 1, seed: object = "bench") -> Bench:
     first = RUN.decode(nodes[0].items[RUN.key(log.id)])
     for kind in KINDS:
         stages[kind] = dict(node.items)
-        _sort(log.entries, first, messages)
+        _sort(form, log.entries, first, messages)
         for i in range(n):
             node.taken(messages[i, kind])
             node.give(messages[i, kind])
         net.settle(other for other in nodes if other is not node)
-    _sort(log.entries, first, messages)
+    _sort(form, log.entries, first, messages)
     agreed = AGREED.decode(stages["confirm"][AGREED.key(log.id)])
     party = party_of(first.proposal.context, net.directory)
-    return Bench(net, nodes, first, party, agreed, messages, stages, victim, seeded(("insider", seed)))
+    return Bench(SUITES[suite], net, nodes, first, party, agreed, messages, stages, victim, seeded(("insider", seed)))
 
 
-def _sort(entries: list[Envelope], run: Run, found: dict[tuple[int, str], Envelope]) -> None:
+def _sort(form: forms_of.Form, entries: list[Envelope], run: Run, found: dict[tuple[int, str], Envelope]) -> None:
     """Who said what, so far."""
     for entry in entries:
-        plain = runs.unseal("nonces", run.proposal.secret, run.id, entry.entry_id, entry.payload)
-        message = steps.FORM.decode(plain)
+        plain = runs.unseal(form.suite, run.proposal.secret, run.id, entry.entry_id, entry.payload)
+        message = form.decode(plain)
         found[message.sender, forms_of.KINDS[type(message)]] = entry
 
 
@@ -121,16 +130,17 @@ class Standing:
     nodes: list[Node]
     epoch: Epoch
     victim: int
+    suite: str = "nonces"
 
     def session(self) -> Session:
         """The victim, in the standing epoch."""
         node = self.nodes[self.victim]
-        return SUITE.restore(node.me, node.items)
+        return SUITES[self.suite].restore(node.me, node.items)
 
     def context(self, **changes: object) -> Context:
         """The context of a rekey that member 0 may propose."""
         context = Context(
-            suite="nonces",
+            suite=self.suite,
             variant="fs=1",
             room=ROOM,
             epoch=self.epoch.number + 1,
@@ -149,7 +159,7 @@ class Standing:
         key = keys_of(author if by is None else by).rsa_sign
         assert key is not None
         order = Order(
-            suite="nonces",
+            suite=self.suite,
             room=ROOM,
             epoch=self.epoch.number,
             th=self.epoch.th,
@@ -180,7 +190,7 @@ class Standing:
     def record(self, sender: int, content: bytes, *, kind: str = EntryKind.APPLICATION) -> Envelope:
         """The next record of a member, as the room's log would bring it."""
         node = self.nodes[sender]
-        session = SUITE.restore(node.me, node.items)
+        session = SUITES[self.suite].restore(node.me, node.items)
         assert isinstance(session, RoundsSession)
         turn = session._turn(session._draft(), NOW, seeded((sender, content)))
         entry_id = turn.rng(16)
@@ -196,10 +206,10 @@ class Standing:
 
 
 @cache
-def standing(n: int = 3, victim: int = 1) -> Standing:
+def standing(n: int = 3, victim: int = 1, suite: str = "nonces") -> Standing:
     """A room of n in epoch 1; two more people of the realm, `x` with the pool's keys 3 and `y` without RSA keys."""
     net = Net(seed="standing")
-    nodes = [net.node(SUITE, user, index) for index, user in enumerate(users(n))]
+    nodes = [net.node(SUITES[suite], user, index) for index, user in enumerate(users(n))]
     net.directory.enrol("x", 3)
     net.directory.enrol("y", 3, rsa=False)
     nodes[0].create(ROOM, POLICY)
@@ -207,4 +217,4 @@ def standing(n: int = 3, victim: int = 1) -> Standing:
     net.settle()
     items = nodes[0].items
     (epoch,) = [EPOCH.decode(value) for key, value in items.items() if key.startswith(b"epoch/")]
-    return Standing(net, nodes, epoch, victim)
+    return Standing(net, nodes, epoch, victim, suite)

@@ -1,4 +1,4 @@
-"""Suite `nonces`, a run's messages: each check of A.1 is reached by a member that signs what it alters.
+"""Suites `nonces` and `shares`, a run's messages: each check is reached by a member that signs what it alters.
 
 Every refusal names code and check, and leaves the state as it was (a fatal one ends the run and nothing else).
 """
@@ -17,44 +17,46 @@ from cloister.protocols.contributions import TRANSITIONS
 from cloister.protocols.interface import EntryKind, Envelope, EpochChanged, Fault, State
 from cloister.protocols.nonces import Nonces
 from cloister.protocols.nonces_steps import Steps
-from support.insider import KINDS, bench
+from support.insider import KINDS, SUITES, Bench, bench
 from support.suite_net import NOW, Node, agreed, assembly, keys_of, refusal, seeded
 
 SMALL_ORDER = bytes(32)
 
 
+@pytest.fixture(params=SUITES)
+def case(request: pytest.FixtureRequest) -> Bench:
+    """A run of each suite."""
+    return bench(suite=request.param)
+
+
 # --- M1 ---
 
 
-def test_a_sender_without_a_place_in_the_roster_is_refused() -> None:  # CON-01
-    case = bench()
+def test_a_sender_without_a_place_in_the_roster_is_refused(case: Bench) -> None:  # CON-01
     stranger = case.unsigned(2, "hello", lambda m: replace(m, sender=3))
     refusal(case.session("hello"), stranger, code="unknown_sender", check="CON-01")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_message_signed_by_another_member_is_refused(kind: str) -> None:  # CON-02
-    case = bench()
+def test_a_message_signed_by_another_member_is_refused(case: Bench, kind: str) -> None:  # CON-02
     posed = case.forged(2, kind, lambda m: m, by=0)
     refusal(case.session(kind), posed, code="bad_sig", check="CON-02")
 
 
-def test_an_altered_commitment_with_the_old_signature_is_refused() -> None:  # CON-02
-    case = bench()
+def test_an_altered_commitment_with_the_old_signature_is_refused(case: Bench) -> None:  # CON-02
     altered = case.unsigned(2, "hello", lambda m: replace(m, commitment=bytes(32)))
     refusal(case.session("hello"), altered, code="bad_sig", check="CON-02")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_other_message_of_one_kind_is_a_conflict_with_evidence(kind: str) -> None:  # CON-03
-    case = bench()
+def test_a_second_other_message_of_one_kind_is_a_conflict_with_evidence(case: Bench, kind: str) -> None:  # CON-03
     session = case.session(kind)
     session.receive(case.messages[2, kind], NOW, seeded(1))
     second = case.forged(2, kind, _changed)
     fault = refusal(session, second, code="conflict", check="CON-03")
     assert fault.peer == case.nodes[2].name
     assert not fault.fatal, "the first counts, the run goes on"
-    assert steps.FORM.decode(fault.evidence) != case.message(2, kind)
+    assert case.form.decode(fault.evidence) != case.message(2, kind)
 
 
 def _changed(message: Message) -> Message:
@@ -64,11 +66,10 @@ def _changed(message: Message) -> Message:
         case Shares():
             return replace(message, wrapped=tuple((j, bytes(448)) for j, _ in message.wrapped))
         case Confirm():
-            return replace(message, answers=bytes(40))
+            return replace(message, mac=bytes(32))
 
 
-def test_the_same_message_twice_is_nothing() -> None:
-    case = bench()
+def test_the_same_message_twice_is_nothing(case: Bench) -> None:
     for kind in KINDS:
         session = case.session(kind)
         session.receive(case.messages[2, kind], NOW, seeded(1))
@@ -76,8 +77,7 @@ def test_the_same_message_twice_is_nothing() -> None:
         assert not [effect for effect in session.receive(again, NOW, seeded(1)) if isinstance(effect, Fault)]
 
 
-def test_a_copied_commitment_is_refused_and_ends_the_run() -> None:  # CON-04
-    case = bench()
+def test_a_copied_commitment_is_refused_and_ends_the_run(case: Bench) -> None:  # CON-04
     session = case.session("hello")
     session.receive(case.messages[0, "hello"], NOW, seeded(1))
     original = case.message(0, "hello")
@@ -88,16 +88,14 @@ def test_a_copied_commitment_is_refused_and_ends_the_run() -> None:  # CON-04
     assert fault.peer == case.nodes[2].name
 
 
-def test_a_copy_of_the_own_commitment_is_refused() -> None:  # CON-04
-    case = bench()
+def test_a_copy_of_the_own_commitment_is_refused(case: Bench) -> None:  # CON-04
     own = case.message(case.victim, "hello")
     assert isinstance(own, Hello)
     copied = case.forged(2, "hello", lambda m: replace(m, commitment=own.commitment))
     assert refusal(case.session("hello"), copied, code="commit_copied", check="CON-04").fatal
 
 
-def test_an_ephemeral_key_of_small_order_is_refused() -> None:  # CON-05
-    case = bench()
+def test_an_ephemeral_key_of_small_order_is_refused(case: Bench) -> None:  # CON-05
     small = case.forged(2, "hello", lambda m: replace(m, ephemeral=SMALL_ORDER))
     assert refusal(case.session("hello"), small, code="zero_key", check="CON-05").fatal
 
@@ -110,8 +108,9 @@ def test_an_ephemeral_key_of_small_order_is_refused() -> None:  # CON-05
     [(), (0,), (1,), (1, 0), (0, 0, 1), (0, 1, 2)],
     ids=["none", "not me", "not all", "order", "twice", "self"],
 )
-def test_shares_that_do_not_serve_every_other_member_once_are_refused(places: tuple[int, ...]) -> None:  # CON-06
-    case = bench()
+def test_shares_that_do_not_serve_every_other_member_once_are_refused(
+    case: Bench, places: tuple[int, ...]
+) -> None:  # CON-06
 
     def served(message: Shares) -> Shares:
         wrapped = message.wrapped[0][1]
@@ -125,23 +124,21 @@ def _with_share(case_victim: int, wrapped: bytes) -> object:
 
 
 @pytest.mark.parametrize("wrapped", [b"", bytes(31), bytes([9]) * 40, bytes([9]) * 448])
-def test_a_share_that_does_not_open_is_refused(wrapped: bytes) -> None:
-    case = bench()
+def test_a_share_that_does_not_open_is_refused(case: Bench, wrapped: bytes) -> None:
     broken = case.forged(2, "shares", _with_share(case.victim, wrapped))  # type: ignore[arg-type]
     fault = refusal(case.session("shares"), broken, code="bad_share")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
 
-def test_a_share_under_a_key_of_small_order_is_refused() -> None:
-    case = bench()
+def test_a_share_under_a_key_of_small_order_is_refused(case: Bench) -> None:
     broken = case.forged(2, "shares", _with_share(case.victim, SMALL_ORDER + bytes(400)))  # type: ignore[arg-type]
     assert refusal(case.session("shares"), broken, code="zero_key").fatal
 
 
-def _share(sender: int, payload: bytes, *, i: int | None = None) -> bytes:
+def _share(case: Bench, sender: int, payload: bytes, *, i: int | None = None) -> bytes:
     """A well-made share for the victim with this payload, as if from place i."""
-    case, step = bench(), Steps()
+    step = case.suite.agreement.steps
     place = sender if i is None else i
     hello = case.message(case.victim, "hello")
     assert isinstance(hello, Hello)
@@ -151,25 +148,22 @@ def _share(sender: int, payload: bytes, *, i: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("payload", [bytes(64), bytes(63), bytes(65), b""])
-def test_a_nonce_that_was_not_committed_to_is_refused(payload: bytes) -> None:  # CON-07
-    case = bench()
-    other = case.forged(2, "shares", _with_share(case.victim, _share(2, payload)))  # type: ignore[arg-type]
+def test_a_nonce_that_was_not_committed_to_is_refused(case: Bench, payload: bytes) -> None:  # CON-07
+    other = case.forged(2, "shares", _with_share(case.victim, _share(case, 2, payload)))  # type: ignore[arg-type]
     fault = refusal(case.session("shares"), other, code="commit_mismatch", check="CON-07")
     assert fault.fatal
     assert fault.peer == case.nodes[2].name
 
 
-def test_a_share_made_for_another_place_is_refused() -> None:
-    case = bench()
-    other = case.forged(2, "shares", _with_share(case.victim, _share(2, bytes(64), i=0)))  # type: ignore[arg-type]
+def test_a_share_made_for_another_place_is_refused(case: Bench) -> None:
+    other = case.forged(2, "shares", _with_share(case.victim, _share(case, 2, bytes(64), i=0)))  # type: ignore[arg-type]
     refusal(case.session("shares"), other, code="bad_share")
 
 
 # --- M3 ---
 
 
-def test_a_confirm_of_one_who_holds_another_key_is_refused() -> None:  # CON-08
-    case = bench()
+def test_a_confirm_of_one_who_holds_another_key_is_refused(case: Bench) -> None:  # CON-08
     other = case.forged(2, "confirm", lambda m: replace(m, mac=bytes(32)))
     fault = refusal(case.session("confirm"), other, code="confirm_mismatch", check="CON-08")
     assert fault.fatal
@@ -232,50 +226,43 @@ def _is_fault(effect: object) -> bool:
 # --- forms, phases, copies ---
 
 
-def test_an_unknown_handshake_message_is_refused() -> None:
-    case = bench()
+def test_an_unknown_handshake_message_is_refused(case: Bench) -> None:
     from cloister.codec.cbor import enc
 
     odd = case.sealed(enc("goodbye", 2), case.messages[2, "hello"])
     refusal(case.session("hello"), odd, code="unsupported")
 
 
-def test_a_message_outside_the_runs_seal_is_refused() -> None:
-    case = bench()
+def test_a_message_outside_the_runs_seal_is_refused(case: Bench) -> None:
     entry = case.messages[2, "hello"]
     refusal(case.session("hello"), replace(entry, entry_id=bytes(16)), code="bad_tag")
     refusal(case.session("hello"), replace(entry, payload=entry.payload[:10]), code="bad_tag")
 
 
-def test_an_entry_of_an_unknown_run_is_refused() -> None:
-    case = bench()
+def test_an_entry_of_an_unknown_run_is_refused(case: Bench) -> None:
     entry = case.messages[2, "hello"]
     refusal(case.session("hello"), replace(entry, channel=replace(entry.channel, id=bytes(16))), code="misrouted")
 
 
-def test_an_entry_of_a_kind_that_no_channel_has_is_refused() -> None:
-    case = bench()
+def test_an_entry_of_a_kind_that_no_channel_has_is_refused(case: Bench) -> None:
     refusal(case.session("hello"), replace(case.messages[2, "hello"], kind=EntryKind.APPLICATION), code="unsupported")
 
 
 @pytest.mark.parametrize("kind", ["shares", "confirm"])
-def test_of_early_messages_one_of_each_kind_and_member_is_kept(kind: str) -> None:
-    case = bench()
+def test_of_early_messages_one_of_each_kind_and_member_is_kept(case: Bench, kind: str) -> None:
     session = case.session("hello")
     for each in ("shares", "confirm"):
         assert not [effect for effect in session.receive(case.messages[2, each], NOW, seeded(1)) if _is_fault(effect)]
     refusal(session, case.sealed(case.plain(2, kind), case.messages[2, kind]), code="quota")
 
 
-def test_early_shares_in_anothers_name_are_not_kept() -> None:
+def test_early_shares_in_anothers_name_are_not_kept(case: Bench) -> None:
     """Or whoever holds the run's secret could fill the places of the others."""
-    case = bench()
     session = case.session("hello")
     refusal(session, case.forged(2, "shares", lambda m: m, by=0), code="bad_sig", check="CON-02")
 
 
-def test_early_junk_is_reported_when_its_turn_comes_and_ends_nothing() -> None:
-    case = bench()
+def test_early_junk_is_reported_when_its_turn_comes_and_ends_nothing(case: Bench) -> None:
     session = case.session("hello")
     session.receive(case.unsigned(2, "confirm", _changed), NOW, seeded(1))
     for sender, kind in ((0, "hello"), (2, "hello"), (2, "shares")):
@@ -287,23 +274,20 @@ def test_early_junk_is_reported_when_its_turn_comes_and_ends_nothing() -> None:
     assert session.view.missing == (case.nodes[0].name,)
 
 
-def test_an_early_message_that_breaks_a_rule_ends_the_run() -> None:
-    case = bench()
+def test_an_early_message_that_breaks_a_rule_ends_the_run(case: Bench) -> None:
     session = case.session("hello")
     session.receive(case.forged(2, "shares", _with_share(case.victim, bytes([9]) * 448)), NOW, seeded(1))  # type: ignore[arg-type]
     session.receive(case.messages[0, "hello"], NOW, seeded(1))
     assert refusal(session, case.messages[2, "hello"], code="bad_share").fatal
 
 
-def test_another_message_in_the_own_name_is_a_conflict() -> None:
-    case = bench()
+def test_another_message_in_the_own_name_is_a_conflict(case: Bench) -> None:
     copy = case.forged(case.victim, "hello", lambda m: replace(m, commitment=bytes(32)))
     fault = refusal(case.session("hello"), copy, code="conflict")
     assert fault.detail == "a copy of this device takes part in the run"
 
 
-def test_an_unsigned_message_in_the_own_name_is_a_bad_signature() -> None:
-    case = bench()
+def test_an_unsigned_message_in_the_own_name_is_a_bad_signature(case: Bench) -> None:
     junk = case.unsigned(case.victim, "hello", lambda m: replace(m, commitment=bytes(32)))
     refusal(case.session("hello"), junk, code="bad_sig", check="CON-02")
 
@@ -371,9 +355,8 @@ def test_the_table_of_states_is_complete() -> None:
     assert set(TRANSITIONS) == {(phase, kind) for phase in Phase for kind in KINDS}
 
 
-def test_confirm_before_the_key_cannot_be_judged() -> None:
+def test_confirm_before_the_key_cannot_be_judged(case: Bench) -> None:
     """The keys to verify a confirm come with the shares: it is kept, not believed."""
-    case = bench()
     session = case.session("shares")
     effects = session.receive(case.messages[2, "confirm"], NOW, seeded(1))
     assert not [effect for effect in effects if isinstance(effect, (Fault, EpochChanged))]

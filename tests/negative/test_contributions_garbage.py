@@ -1,4 +1,4 @@
-"""Suite `nonces`: whatever bytes come in, on whatever channel, a session answers with one fault and stays as it was."""
+"""Suites `nonces`, `shares`: whatever bytes come in, on any channel, a session answers with one fault and stays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.protocols.interface import Channel, ChannelKind, Envelope, Fault, Session
-from support.insider import SUITE, bench, standing
+from support.insider import SUITE, SUITES, bench, standing
 from support.suite_net import MAILBOX, NOW, ROOM, dump, seeded
 
 KINDS = ("propose", "parked", "here", "handshake", "application", "commit", "create", "other")
@@ -39,9 +39,10 @@ def _unmoved(session: Session, envelope: Envelope) -> None:
     assert dump(session) == before
 
 
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("where", ["standing", "in a run"])
-def test_garbage_on_every_channel_gives_one_fault(where: str) -> None:
-    room, case, dice = standing(), bench(), random.Random(where)
+def test_garbage_on_every_channel_gives_one_fault(suite: str, where: str) -> None:
+    room, case, dice = standing(suite=suite), bench(suite=suite), random.Random(where)
     session = room.session() if where == "standing" else case.session("hello")
     channels = (MAILBOX, Channel(ChannelKind.ROOM, ROOM), Channel(ChannelKind.RUN, case.run.id))
     for _ in range(600):

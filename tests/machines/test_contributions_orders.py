@@ -1,4 +1,4 @@
-"""Suite `nonces`: whatever the order in which a member reads a run's entries, all agree on the same key."""
+"""Suites `nonces`, `shares`: whatever the order in which a member reads a run's entries, all agree on the same key."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from cloister.primitives.rsa import RsaSigningKey
 from cloister.protocols.interface import Channel, ChannelKind, Envelope, EpochChanged, Post, State
-from cloister.protocols.nonces import Nonces
-from support.suite_net import ROOM, Net, Node, agreed, assembly, seeded
+from support.insider import SUITES
+from support.suite_net import POLICY, ROOM, Net, Node, agreed, assembly, seeded
 
-SUITE = Nonces()
+both = pytest.mark.parametrize("suite", SUITES)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class QuickSign(RsaSigningKey):
 
 
 @cache
-def made(n: int) -> Made:
-    net, nodes = assembly(SUITE, n)
+def made(suite: str, n: int) -> Made:
+    net, nodes = assembly(SUITES[suite], n)
     receiver = nodes[-1]
     receiver.silent = lambda envelope: envelope.channel.kind is ChannelKind.RUN
     receiver.step()
@@ -66,7 +66,7 @@ def read(case: Made, order: list[Envelope], seed: object) -> str:
     keys = case.receiver.me.keys
     assert keys.rsa_sign is not None
     me = replace(case.receiver.me, keys=replace(keys, rsa_sign=QuickSign(keys.rsa_sign._key)))
-    session = SUITE.restore(me, case.items)
+    session = case.receiver.suite.restore(me, case.items)
     rng = seeded(seed)
     now = case.receiver.net.now
     waiting = [case.hello, *order]
@@ -90,15 +90,23 @@ def expected(case: Made) -> str:
     return case.receiver.live.export("order", b"", 16).hex()
 
 
-@pytest.mark.parametrize("first", range(6))
-def test_n3_all_orders_of_the_six_messages_of_the_others(first: int) -> None:
-    case = made(3)
+@pytest.mark.parametrize(
+    ("suite", "first"),
+    [
+        *(("nonces", first) for first in range(6)),
+        ("shares", 0),
+        *(pytest.param("shares", first, marks=pytest.mark.slow) for first in range(1, 6)),
+    ],
+)
+def test_n3_all_orders_of_the_six_messages_of_the_others(suite: str, first: int) -> None:
+    case = made(suite, 3)
     orders = [order for order in itertools.permutations(case.others) if order[0] is case.others[first]]
     assert len(orders) == 120
     for number, order in enumerate(orders):
         assert read(case, list(order), number) == expected(case)
 
 
+@both
 @pytest.mark.parametrize(
     "n",
     [
@@ -108,16 +116,16 @@ def test_n3_all_orders_of_the_six_messages_of_the_others(first: int) -> None:
         pytest.param(32, marks=pytest.mark.slow),
     ],
 )
-def test_200_seeded_orders_to_one_receiver(n: int) -> None:
-    case = made(n)
+def test_200_seeded_orders_to_one_receiver(suite: str, n: int) -> None:
+    case = made(suite, n)
     for seed in range(200):
         order = list(case.others)
         random.Random(seed).shuffle(order)
         assert read(case, order, seed) == expected(case)
 
 
-def _agree(n: int, seed: object) -> None:
-    net, nodes = assembly(SUITE, n, seed)
+def _agree(suite: str, n: int, seed: object) -> None:
+    net, nodes = assembly(SUITES[suite], n, seed)
     net.mix(random.Random(repr(seed)))
     _all_agree(net, nodes)
 
@@ -131,27 +139,31 @@ def _all_agree(net: Net, nodes: list[Node]) -> None:
     assert net.refused == []
 
 
+@both
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
-def test_all_receiving_in_drawn_turns_agree(n: int) -> None:
+def test_all_receiving_in_drawn_turns_agree(suite: str, n: int) -> None:
     for seed in range(5 if n < 8 else 2):
-        _agree(n, seed)
+        _agree(suite, n, seed)
 
 
 @pytest.mark.slow
-def test_all_receiving_20_runs_of_8_members_agree() -> None:
+@both
+def test_all_receiving_20_runs_of_8_members_agree(suite: str) -> None:
     for seed in range(20):
-        _agree(8, ("slow", seed))
+        _agree(suite, 8, ("slow", seed))
 
 
 @pytest.mark.slow
+@both
 @pytest.mark.parametrize(("n", "runs"), [(16, 3), (32, 1)])
-def test_all_receiving_many_members_agree(n: int, runs: int) -> None:
+def test_all_receiving_many_members_agree(suite: str, n: int, runs: int) -> None:
     for seed in range(runs):
-        _agree(n, seed)
+        _agree(suite, n, seed)
 
 
-def test_every_member_reads_every_other() -> None:
-    net, nodes = agreed(SUITE, 3, "talk")
+@both
+def test_every_member_reads_every_other(suite: str) -> None:
+    net, nodes = agreed(SUITES[suite], 3, "talk")
     for node in nodes:
         node.say(f"from {node.name}".encode())
     net.settle()
@@ -160,13 +172,13 @@ def test_every_member_reads_every_other() -> None:
         assert all(d.content == f"from {d.sender}".encode() for d in node.delivered)
 
 
-def test_33_members_are_refused() -> None:
+@both
+def test_33_members_are_refused(suite: str) -> None:
     from cloister.errors import UsageError
     from cloister.protocols.interface import Add
 
     net = Net()
-    node = net.node(SUITE, "a", 0)
-    from support.suite_net import POLICY
+    node = net.node(SUITES[suite], "a", 0)
 
     node.create(ROOM, POLICY)
     with pytest.raises(UsageError) as error:

@@ -1,4 +1,4 @@
-"""Suite `nonces`: no bit of a run's message can be altered, inside the run channel's seal or outside it.
+"""Suites `nonces` and `shares`: no bit of a run's message can be altered, inside the run channel's seal or outside it.
 
 At n=3 every bit of the messages to one receiver (`make system`; a seeded sample in `make test`), at n=8 2,000 seeded
 ones. Each flip is refused with a code of the list below, and the state is as it was.
@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import pytest
 
-from cloister.protocols import nonces_steps as steps
 from cloister.protocols.interface import Envelope, Fault, Session
-from support.insider import KINDS, Bench, bench
+from support.insider import KINDS, SUITES, Bench, bench
 from support.suite_net import NOW, dump, seeded
 
+both = pytest.mark.parametrize("suite", SUITES)
 CODES = {"bad_sig", "bad_encoding", "unknown_sender", "unsupported"}
 """What a flip in the plain message may be refused with: the signature covers all that the form lets through."""
 
@@ -53,9 +53,10 @@ def _bits(case: Bench, sender: int, kind: str) -> int:
     return 8 * len(case.plain(sender, kind))
 
 
+@both
 @pytest.mark.parametrize("kind", KINDS)
-def test_n3_a_sample_of_flipped_bits(kind: str) -> None:
-    case = bench()
+def test_n3_a_sample_of_flipped_bits(suite: str, kind: str) -> None:
+    case = bench(suite=suite)
     for sender in (0, 2):
         bits = random.Random(kind).sample(range(_bits(case, sender, kind)), 150)
         found = _flip_all(case, sender, kind, bits)
@@ -63,17 +64,19 @@ def test_n3_a_sample_of_flipped_bits(kind: str) -> None:
 
 
 @pytest.mark.slow
+@both
 @pytest.mark.parametrize("kind", KINDS)
-def test_n3_every_flipped_bit(kind: str) -> None:
-    case = bench()
+def test_n3_every_flipped_bit(suite: str, kind: str) -> None:
+    case = bench(suite=suite)
     for sender in (0, 2):
         found = _flip_all(case, sender, kind, list(range(_bits(case, sender, kind))))
         assert found["bad_sig"] > 0.9 * sum(found.values())
 
 
 @pytest.mark.slow
-def test_n8_2000_flipped_bits() -> None:
-    case, dice = bench(8), random.Random(8)
+@both
+def test_n8_2000_flipped_bits(suite: str) -> None:
+    case, dice = bench(8, suite=suite), random.Random(8)
     drawn: dict[tuple[int, str], list[int]] = {}
     for _ in range(2000):
         sender, kind = dice.choice([i for i in range(8) if i != case.victim]), dice.choice(KINDS)
@@ -84,9 +87,10 @@ def test_n8_2000_flipped_bits() -> None:
     assert sum(total.values()) == 2000
 
 
+@both
 @pytest.mark.parametrize("kind", KINDS)
-def test_flips_outside_the_seal(kind: str) -> None:
-    case, dice = bench(), random.Random(kind)
+def test_flips_outside_the_seal(suite: str, kind: str) -> None:
+    case, dice = bench(suite=suite), random.Random(kind)
     session = case.session(kind)
     before, entry = dump(session), case.messages[2, kind]
     for _ in range(60):
@@ -98,9 +102,10 @@ def test_flips_outside_the_seal(kind: str) -> None:
         assert fault.code == "bad_tag"
 
 
+@both
 @pytest.mark.parametrize("kind", KINDS)
-def test_truncated_and_extended_messages(kind: str) -> None:
-    case = bench()
+def test_truncated_and_extended_messages(suite: str, kind: str) -> None:
+    case = bench(suite=suite)
     session = case.session(kind)
     before, plain = dump(session), case.plain(2, kind)
     for altered in (b"", plain[:-1], plain + b"\0", plain[1:], b"\x80", b"\xff" * 40):
@@ -108,12 +113,13 @@ def test_truncated_and_extended_messages(kind: str) -> None:
         assert fault.code == "bad_encoding"
 
 
-def test_a_control_the_unaltered_messages_are_taken() -> None:
-    case = bench()
+@both
+def test_a_control_the_unaltered_messages_are_taken(suite: str) -> None:
+    case = bench(suite=suite)
     for kind in KINDS:
         session = case.session(kind)
         before = dump(session)
         again = case.sealed(case.plain(2, kind), case.messages[2, kind])
         assert not [effect for effect in session.receive(again, NOW, seeded(1)) if isinstance(effect, Fault)]
         assert dump(session) != before
-        assert steps.FORM.decode(case.plain(2, kind)).sender == 2
+        assert case.form.decode(case.plain(2, kind)).sender == 2

@@ -1,4 +1,4 @@
-"""Suite `nonces`: restarts at every step, crashes before and after the transaction, and no (key, nonce) twice."""
+"""Suites `nonces`, `shares`: restarts at every step, crashes around the transaction, and no (key, nonce) twice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from cloister.errors import CloisterError, UnavailableError, UsageError
-from cloister.primitives.aead import Aead
+from cloister.primitives.aead import Aead, aes_ctr
+from cloister.protocols import record as records
 from cloister.protocols.agreement import Phase
 from cloister.protocols.interface import Add, Effects, Rekey, Remove, State
-from cloister.protocols.nonces import Nonces
-from support.suite_net import MINUTE, ROOM, Net, Node, agreed, assembly, dump
+from cloister.protocols.ratchet import MessageKey
+from cloister.protocols.record import CtrHmac
+from support.insider import SUITES
+from support.suite_net import MINUTE, POLICY, ROOM, Net, Node, agreed, assembly, dump
 
-SUITE = Nonces()
+both = pytest.mark.parametrize("suite", SUITES)
 
 
 def _restarting(net: Net) -> None:
@@ -29,14 +32,15 @@ def _restarting(net: Net) -> None:
         node.step()
 
 
-def test_a_restart_before_every_step_changes_nothing() -> None:
-    net, nodes = assembly(SUITE, 3, "every step")
+@both
+def test_a_restart_before_every_step_changes_nothing(suite: str) -> None:
+    net, nodes = assembly(SUITES[suite], 3, "every step")
     _restarting(net)
     assert len({node.live.view.key_check for node in nodes}) == 1
     nodes[2].change(Rekey())
     _restarting(net)
     nodes[1].say(b"after restarts")
-    new = net.node(SUITE, "d", 3)
+    new = net.node(SUITES[suite], "d", 3)
     nodes[0].change(Remove(nodes[2].name), Add(new.name))
     _restarting(net)
     assert {node.live.view.epoch for node in (nodes[0], nodes[1], new)} == {3}
@@ -46,13 +50,14 @@ def test_a_restart_before_every_step_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_a_session_is_the_same_after_a_restart_in_every_phase(phase: Phase) -> None:
-    _, nodes = assembly(SUITE, 3, "phases")
+@both
+def test_a_session_is_the_same_after_a_restart_in_every_phase(suite: str, phase: Phase) -> None:
+    _, nodes = assembly(SUITES[suite], 3, "phases")
     seen = False
     while any(node.step() for node in nodes):
         for node in nodes:
             if node.session is not None and phase.value.encode() in b"".join(node.items.values()):
-                copy = SUITE.restore(node.me, node.items)
+                copy = SUITES[suite].restore(node.me, node.items)
                 assert dump(copy) == node.items == dump(node.live)
                 assert copy.view == node.live.view
                 seen = True
@@ -78,7 +83,7 @@ class Sealed:
 
 @pytest.fixture
 def sealed(monkeypatch: pytest.MonkeyPatch) -> Sealed:
-    """Aead, writing down what it is used for."""
+    """Aead and the sealing of records, writing down what they are used for."""
     record = Sealed()
     made = Aead.aes_gcm.__func__  # type: ignore[attr-defined]
 
@@ -95,6 +100,17 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> Sealed:
         aead._secret = key
         return aead
 
+    def ctr(key: bytes, block: bytes, data: bytes) -> bytes:
+        record.uses.append((key, block))
+        return aes_ctr(key, block, data)
+
+    def seal(self: CtrHmac, key: MessageKey, seq: int, plaintext: bytes, ad: bytes) -> tuple[bytes, bytes]:
+        with monkeypatch.context() as patch:
+            patch.setattr(records, "aes_ctr", ctr)
+            return sealing(self, key, seq, plaintext, ad)
+
+    sealing = CtrHmac.seal
+    monkeypatch.setattr(CtrHmac, "seal", seal)
     monkeypatch.setattr(Aead, "aes_gcm", classmethod(aes_gcm))
     return record
 
@@ -138,7 +154,7 @@ def _alive(node: Mortal) -> None:
             node.record.since(node.mark)
             node.flush()
             if node.items:
-                node.session = SUITE.restore(node.me, dict(node.items))
+                node.session = node.suite.restore(node.me, dict(node.items))
                 node.wake()
             else:
                 node.session = None
@@ -163,12 +179,12 @@ def _step(node: Mortal) -> None:
             node.taken(found[0])
 
 
-def _mortals(sealed: Sealed, seed: int) -> tuple[Net, list[Mortal]]:
+def _mortals(suite: str, sealed: Sealed, seed: int) -> tuple[Net, list[Mortal]]:
     net = Net(seed=("mortal", seed))
-    plain = [net.node(SUITE, user, index) for index, user in enumerate("abc")]
+    plain = [net.node(SUITES[suite], user, index) for index, user in enumerate("abc")]
     nodes = []
     for node in plain:
-        mortal = Mortal(net=net, suite=SUITE, me=node.me, rng=node.rng)
+        mortal = Mortal(net=net, suite=SUITES[suite], me=node.me, rng=node.rng)
         mortal.dice, mortal.record, mortal.outbox, mortal.mark = random.Random(repr((seed, node.name))), sealed, [], 0
         nodes.append(mortal)
     net.nodes = list(nodes)
@@ -198,10 +214,10 @@ def _run(net: Net, nodes: list[Mortal]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_key_and_nonce_twice_over_crashes(sealed: Sealed, seed: int) -> None:
-    from support.suite_net import POLICY
+@both
+def test_no_key_and_nonce_twice_over_crashes(suite: str, sealed: Sealed, seed: int) -> None:
 
-    net, nodes = _mortals(sealed, seed)
+    net, nodes = _mortals(suite, sealed, seed)
     a, b, c = nodes
     _asked(a, lambda: a.create(ROOM, POLICY))
     _asked(a, lambda: a.change(Add(b.name), Add(c.name)))
@@ -224,32 +240,34 @@ def test_no_key_and_nonce_twice_over_crashes(sealed: Sealed, seed: int) -> None:
         assert not [fault for fault in node.faults if fault.code != "stale_epoch"]
 
 
-def test_a_clone_that_writes_is_noticed() -> None:
+@both
+def test_a_clone_that_writes_is_noticed(suite: str) -> None:
     """Two copies of one device: what the one seals, the other's owner sees as a copy's; its peers see a replay."""
-    net, nodes = agreed(SUITE, 2, "clone")
+    net, nodes = agreed(SUITES[suite], 2, "clone")
     a, b = nodes
-    twin = SUITE.restore(a.me, dict(a.items))
+    twin = SUITES[suite].restore(a.me, dict(a.items))
     a.say(b"from the one")
     effects = twin.seal(b"from the other", bytes(16), None, net.now, a.rng)
-    twin_node = Node(net=net, suite=SUITE, me=a.me, rng=a.rng, session=twin, token=a.token)
+    twin_node = Node(net=net, suite=SUITES[suite], me=a.me, rng=a.rng, session=twin, token=a.token)
     twin_node.apply(effects)
     net.settle()
     assert [d.content for d in b.delivered] == [b"from the one"]
     assert [fault.code for fault in b.faults] == ["replay"]
 
 
-def test_damaged_items_are_said_to_be_damaged() -> None:
-    _, nodes = agreed(SUITE, 2, "damaged")
+@both
+def test_damaged_items_are_said_to_be_damaged(suite: str) -> None:
+    _, nodes = agreed(SUITES[suite], 2, "damaged")
     items = dict(nodes[0].items)
     for key in items:
         if key in (b"id", b"room"):
             continue
         with pytest.raises(UnavailableError) as error:
-            SUITE.restore(nodes[0].me, {**items, key: b"\xff"})
+            SUITES[suite].restore(nodes[0].me, {**items, key: b"\xff"})
         assert error.value.code == "damaged"
     with pytest.raises(UnavailableError):
-        SUITE.restore(nodes[0].me, {**items, b"stranger/1": b""})
+        SUITES[suite].restore(nodes[0].me, {**items, b"stranger/1": b""})
     with pytest.raises(CloisterError):
-        SUITE.restore(nodes[0].me, {**items, b"room": b"\xff"})
+        SUITES[suite].restore(nodes[0].me, {**items, b"room": b"\xff"})
     with pytest.raises(UsageError):
-        SUITE.restore(nodes[0].me, {})
+        SUITES[suite].restore(nodes[0].me, {})
