@@ -34,6 +34,7 @@ from cloister.engine import values
 from cloister.errors import REGISTRY
 from cloister.protocols.interface import CAPS_ROWS
 from cloister.wire import frames, limits
+from tools.example_pair import example as pair_example
 from tools.example_transport import example as transport_example
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -173,6 +174,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "client-api": client_api,
     "cli": cli,
     "properties": properties,
+    "pair-example": pair_example,
     "transport-example": transport_example,
 }
 

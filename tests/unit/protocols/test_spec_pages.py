@@ -25,8 +25,9 @@ PAGES = (
     "classic/nonces.md",
     "classic/shares.md",
     "classic/transport.md",
+    "classic/pair.md",
 )
-ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|TRA|COM|CTX|POL)-\d\d\b")
+ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|TRA|PAI|COM|CTX|POL)-\d\d\b")
 for _module in pkgutil.iter_modules(cloister.protocols.__path__, "cloister.protocols."):
     importlib.import_module(_module.name)
 OURS = {name for name in CHECKS if ID.fullmatch(name)}
