@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from unittest import mock
 
+from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.lab.originals import nonces as nonces_originals
 from cloister.lab.originals import shares as shares_originals
 from cloister.primitives.aead import Aead
+from cloister.protocols.code import Code
+from cloister.protocols.code_forms import Code as SessionCode
 from cloister.protocols.epochs import RECV, SEND
 from cloister.protocols.interface import (
     Add,
@@ -28,13 +31,13 @@ from cloister.protocols.interface import (
     Effects,
     EntryKind,
     Envelope,
+    EpochChanged,
     Fault,
     Need,
     Post,
     Put,
     Rekey,
     Remove,
-    RoomPolicy,
     State,
     Suite,
 )
@@ -44,10 +47,12 @@ from cloister.protocols.pair import Pair
 from cloister.protocols.ratchet import RecvChain, SendChain
 from cloister.protocols.shares import Shares
 from cloister.protocols.transport import Transport
+from cloister.testing.pairs import CODE, word
 from support.mls_net import MLS, MlsNet, MlsNode
 from support.suite_net import POLICY, ROOM, Net, Node, seeded, users
 
 OTHER_ROOM = bytes(range(16, 32))
+Call = Callable[[], object]
 
 
 class Case:
@@ -86,11 +91,19 @@ class Case:
         net = self.net(seed)
         return net, [self.member(net, user, index) for index, user in enumerate(users(n))]
 
-    def begin(self, n: int, seed: object, room: bytes = ROOM, policy: RoomPolicy = POLICY) -> tuple[Net, list[Node]]:
+    def meeting(self, nodes: Sequence[Node], room: bytes) -> list[Call]:
+        """The calls by which these come to have a room, one after the other."""
+        first, *others = nodes
+        return [
+            lambda: first.create(room, POLICY),
+            lambda: first.change(*(Add(node.name) for node in others)),
+        ]
+
+    def begin(self, n: int, seed: object, room: bytes = ROOM) -> tuple[Net, list[Node]]:
         """The first has made the room and asked the others in; nobody has read anything."""
         net, nodes = self.members(n, seed)
-        nodes[0].create(room, policy)
-        nodes[0].change(*(Add(node.name) for node in nodes[1:]))
+        for call in self.meeting(nodes, room):
+            call()
         return net, nodes
 
     def agreed(self, n: int, seed: object, room: bytes = ROOM) -> tuple[Net, list[Node]]:
@@ -178,9 +191,11 @@ class TransportCase(Classic):
     def suite(self) -> Suite:
         return Transport()
 
-    def begin(self, n: int, seed: object, room: bytes = ROOM, policy: RoomPolicy = POLICY) -> tuple[Net, list[Node]]:
+    def meeting(self, nodes: Sequence[Node], room: bytes) -> list[Call]:
         """Whoever asks for a new key must be an inviter, which its owners are: here all (the first of many)."""
-        return super().begin(n, seed, room, replace(policy, owners=tuple(users(n)[:16])))
+        first, *others = nodes
+        policy = replace(POLICY, owners=tuple(users(len(nodes))[:16]))
+        return [lambda: first.create(room, policy), lambda: first.change(*(Add(node.name) for node in others))]
 
 
 class PairCase(Case):
@@ -198,6 +213,41 @@ class PairCase(Case):
     @property
     def suite(self) -> Suite:
         return Pair()
+
+
+class CodeCase(Case):
+    """Document 004."""
+
+    name = "code"
+    sizes = (2,)
+    orders = 2
+    lacks: Mapping[str, str] = {
+        "insider": "of two members, whoever is not me is the other; content is deniable",
+        "remove": "there is nobody to stay; a session is ended for both",
+        "variant": "what is typed chooses: a whole code, or strings that are compared (tests/scenarios)",
+        "absence": "the two are there at the same time, or meet again within a day",
+    }
+
+    @property
+    def suite(self) -> Suite:
+        return Code()
+
+    def meeting(self, nodes: Sequence[Node], room: bytes) -> list[Call]:
+        """One makes a code, the other types it, the relay pairs them."""
+        creator, joiner = nodes
+        creator.net.pairs[SessionCode.parse(CODE).id.encode()] = creator, joiner
+        typed = CODE.encode()
+        return [
+            lambda: creator.create(room, POLICY),
+            lambda: creator.apply(creator.live.answer("code", typed, creator.net.now, creator.rng)),
+            lambda: joiner.give(word(CODE, "paired")),
+            lambda: joiner.apply(joiner.live.answer("code", typed, joiner.net.now, joiner.rng)),
+            lambda: creator.give(word(CODE, "paired")),
+        ]
+
+    def reads(self, moment: Given) -> bool:
+        """D1 and D2 are judged by what D3 and D4 show: an alteration is noticed there."""
+        return not any(moment.envelope.payload.startswith(enc(kind)[1:], 1) for kind in ("commit", "dh"))
 
 
 class MlsCase(Case):
@@ -246,7 +296,7 @@ def _posted(nodes: Sequence[Node], effects: Effects) -> Envelope:
     return log.append(post.channel.kind, entry, nodes[0].net.now)
 
 
-CASES: tuple[Case, ...] = (NoncesCase(), SharesCase(), TransportCase(), PairCase(), MlsCase())
+CASES: tuple[Case, ...] = (NoncesCase(), SharesCase(), TransportCase(), PairCase(), CodeCase(), MlsCase())
 
 
 # --- looking --------------------------------------------------------------------------------------------------
@@ -261,6 +311,12 @@ def at_one(nodes: Sequence[Node]) -> None:
     assert [fault for node in nodes for fault in node.faults] == []
 
 
+def speaker(node: Node) -> str:
+    """How the others see a device: by its name, or in a session without names by its place."""
+    roster = node.live.view.roster
+    return node.name if node.name in roster else roster[node.net.nodes.index(node)]
+
+
 def talk(net: Net, nodes: Sequence[Node], mark: str = "") -> None:
     """Each says something, and each other one gets it once, from the right sender."""
     seen = {node.name: len(node.delivered) for node in nodes}
@@ -270,7 +326,7 @@ def talk(net: Net, nodes: Sequence[Node], mark: str = "") -> None:
     for node in nodes:
         found = Counter((each.sender, each.content) for each in node.delivered[seen[node.name] :])
         assert found == Counter(
-            {(other.name, f"{mark} from {other.name}".encode()): 1 for other in nodes if other is not node}
+            {(speaker(other), f"{mark} from {other.name}".encode()): 1 for other in nodes if other is not node}
         )
 
 
@@ -327,8 +383,14 @@ def _recording(node: Node, give: Any, found: list[Given]) -> Any:
 
 
 def harmless(effects: Effects) -> bool:
-    """Whether nothing was believed: no message, no state, nothing said to anybody."""
-    return all(isinstance(effect, Fault | Need) for effect in effects)
+    """Whether nothing was believed: no message, no key, nothing said to anybody; a failed try may be forgotten."""
+    failed = any(isinstance(effect, Fault) and effect.fatal for effect in effects)
+    return all(
+        isinstance(effect, Fault | Need)
+        or (failed and isinstance(effect, Put | Drop))
+        or (failed and isinstance(effect, EpochChanged) and effect.access_token is None)
+        for effect in effects
+    )
 
 
 def given_again(case: Case, moment: Given, envelope: Envelope) -> Effects:
