@@ -97,12 +97,23 @@ class Profile:
 
     def unlock(self, password: str) -> bytes:
         """The database key; UsageError no_profile, wrong_password, bad_vault or loose_files."""
+        return vault.open_vault(self._locked(), password)
+
+    def _locked(self) -> bytes:
+        """The vault as it lies there, once the files were found closed to others."""
         if not self.exists:
             raise UsageError("no_profile", self.name)
         for path in (self.folder, self.vault_file, self.database):
             if path.exists():
                 check_private(path)
-        return vault.open_vault(read_private(self.vault_file), password)
+        return read_private(self.vault_file)
+
+    def change_password(self, old: str, new: str, rng: Rng, *, cost: int = vault.DEFAULT_N) -> None:
+        """Put the database key under another password, with a fresh salt and today's `cost` (scrypt's N).
+
+        The file is the old one or the new one, also after a power cut. Errors as `unlock`; UsageError for an empty one.
+        """
+        write_private(self.vault_file, vault.rewrap(self._locked(), old, new, rng, n=cost))
 
     def own(self) -> int | None:
         """Take the profile for this process: the lock's file descriptor, or None when another process has it."""

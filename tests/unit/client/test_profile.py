@@ -31,6 +31,19 @@ def test_a_wrong_password_is_one_clear_refusal(place: Profile) -> None:
     assert place.unlock("correct") == key
 
 
+def test_another_password_needs_the_old_one_and_keeps_the_key(place: Profile) -> None:
+    key = place.create("correct", seeded(1), cost=FLOOR_N)
+    before = place.vault_file.read_bytes()
+    refused("wrong_password", lambda: place.change_password("wrong", "new", seeded(2), cost=FLOOR_N))
+    refused("usage", lambda: place.change_password("correct", "", seeded(2), cost=FLOOR_N))
+    assert place.vault_file.read_bytes() == before
+    place.change_password("correct", "new", seeded(2), cost=FLOOR_N)
+    refused("wrong_password", place.unlock, "correct")
+    assert place.unlock("new") == key
+    place.vault_file.chmod(0o640)
+    refused("loose_files", lambda: place.change_password("new", "newer", seeded(3), cost=FLOOR_N))
+
+
 def test_an_altered_vault_does_not_open(place: Profile) -> None:
     place.create("correct", seeded(1), cost=FLOOR_N)
     data = bytearray(place.vault_file.read_bytes())

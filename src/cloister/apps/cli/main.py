@@ -28,6 +28,7 @@ _START, _MESSAGES, _REALM, _MISC = "Start here", "Messages and rooms", "Run a re
 TABLE = {
     "demo": Entry(f"{_PLACE}.demo.command:demo", "A relay and three members on this machine, and a report.", _START),
     "setup": Entry(f"{_PLACE}.setup:setup", "Join a realm with an invite link.", _START),
+    "password": Entry(f"{_PLACE}.password:password", "Change the password of a profile.", _MISC),
     "chat": Entry(f"{_PLACE}.chat:chat", "Read and write in one room.", _START),
     "session": Entry(
         f"{_PLACE}.session_command:session", "Chat with one other person by a code, without an account.", _START
@@ -35,7 +36,7 @@ TABLE = {
     "doctor": Entry(f"{_PLACE}.doctor:doctor", "Check this machine, the profile and the relay.", _START),
     "send": Entry(f"{_PLACE}.messages:send", "Send a text to a room.", _MESSAGES),
     "listen": Entry(f"{_PLACE}.messages:listen", "Write out messages as they come.", _MESSAGES),
-    "room": Entry(f"{_PLACE}.rooms:room", "Make rooms, show them, add and remove members.", _MESSAGES),
+    "room": Entry(f"{_PLACE}.rooms:room", "Make rooms, show them, add and remove members, leave.", _MESSAGES),
     "users": Entry(f"{_PLACE}.rooms:users", "Who is in the realm.", _MESSAGES),
     "relay": Entry(f"{_PLACE}.relay:relay", "Set up and run a relay, make invites.", _REALM),
     "authority": Entry(f"{_PLACE}.authority:authority", "The realm's certificates: issue, revoke, verify.", _REALM),

@@ -37,7 +37,7 @@ def given_password() -> str | None:
     if descriptor := os.environ.get("CLOISTER_PASSPHRASE_FD"):
         return _from_descriptor(descriptor)
     if path := os.environ.get("CLOISTER_PASSPHRASE_FILE"):
-        return _from_file(Path(path))
+        return _from_file(Path(path), "CLOISTER_PASSPHRASE_FILE")
     return None
 
 
@@ -55,6 +55,11 @@ def password(question: str = "Password", *, new: bool = False) -> str:
     return ask_password(question, new=new) if given is None else given
 
 
+def password_in(path: str) -> str:
+    """The first line of a private file; UsageError where there is none, or where others can read it."""
+    return _from_file(Path(path), "password file")
+
+
 def _from_descriptor(text: str) -> str:
     try:
         with os.fdopen(int(text), "rb", closefd=False) as stream:
@@ -63,7 +68,7 @@ def _from_descriptor(text: str) -> str:
         raise UsageError("usage", "CLOISTER_PASSPHRASE_FD names no open file") from None
 
 
-def _from_file(path: Path) -> str:
+def _from_file(path: Path, what: str) -> str:
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
@@ -71,7 +76,7 @@ def _from_file(path: Path) -> str:
                 raise UsageError("loose_files", str(path))
             return _first_line(stream.read(_MAX_SECRET))
     except OSError as error:
-        raise UsageError("usage", f"CLOISTER_PASSPHRASE_FILE: {error.strerror}") from None
+        raise UsageError("usage", f"{what}: {error.strerror}") from None
 
 
 def _first_line(data: bytes) -> str:
