@@ -46,7 +46,7 @@ from cloister.protocols.interface import (
 )
 from cloister.protocols.mls_items import Invitation
 from cloister.protocols.mls_room import access_token
-from support.mls_net import _AUTHORITY, MLS, MlsNode, mls_room, refusal_mls
+from support.mls_net import AUTHORITY, MLS, MlsNode, mls_room, refusal_mls
 from support.suite_net import NOW, POLICY, ROOM, seeded
 
 
@@ -361,7 +361,7 @@ def test_a_certificate_that_the_log_does_not_have_is_refused() -> None:
     c = net.member("c", 2)
     record = net.directory.device(c.name, net.directory.size)
     requests = build_requests(c.me.keys, c.name)
-    renewed = _AUTHORITY.issue(requests, c.name, NOW + 86_400_000, seeded("renewed"))
+    renewed = AUTHORITY.issue(requests, c.name, NOW + 86_400_000, seeded("renewed"))
     identity = rules.identity_of(c.me, renewed[0])
     own = make_key_package(rules.CIPHER_SUITE, identity.key, identity.template, lifetime_from(NOW), seeded("package"))
     row = enc([[c.name, encode_message(own.package), own.package.reference(), *_life(own.package)]])
