@@ -77,7 +77,7 @@ class Code:
     """The suite; `steps` other than the fixed ones come from the lab and the tests."""
 
     def __init__(self, suite_steps: Steps | None = None) -> None:
-        self._steps = suite_steps or Steps()
+        self.steps = suite_steps or Steps()
 
     @property
     def caps(self) -> Caps:
@@ -90,7 +90,7 @@ class Code:
 
     def create(self, me: Me, room: RoomId, policy: RoomPolicy, now: int, rng: Rng) -> tuple[CodeSession, Effects]:
         """A session that waits for its code, then for the other; `room` stands in until both hold the key."""
-        session = CodeSession(self._steps, {})
+        session = CodeSession(self.steps, {})
         pairing = Pairing(phase=Phase.EXPECT_CODE, role=OPENER, sid="", begun=now)
         return session, session.begin(0, pairing, room, policy.title, now, rng)
 
@@ -105,7 +105,7 @@ class Code:
             sid = SessionCode.parse(invitation.channel.id.decode()).id
         except (UnicodeDecodeError, UsageError):
             raise PeerError("bad_encoding", "not a session's id") from None
-        session = CodeSession(self._steps, {})
+        session = CodeSession(self.steps, {})
         pairing = Pairing(phase=Phase.EXPECT_CODE, role=ANSWERER, sid=sid, mode=mode, begun=now)
         return session, session.begin(1, pairing, rng(16), "session", now, rng)
 
@@ -118,4 +118,4 @@ class Code:
         stock = stock_of(items, SHELVES)
         if b"" not in stock[ROOM.name]:
             raise UsageError("no_room", "no session in these items")
-        return CodeSession(self._steps, stock)
+        return CodeSession(self.steps, stock)

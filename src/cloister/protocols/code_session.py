@@ -280,7 +280,7 @@ class CodeSession:
         if pairing is None or agreed is None:
             return
         pairings.check_begin(agreed, room.room, envelope)
-        sas = steps.sas_of(agreed) if self._steps.must_compare(pairing.mode) else b""
+        sas = steps.sas_of(agreed.confirm) if self._steps.must_compare(pairing.mode) else b""
         erase(turn.draft)
         turn.draft.drop(READ_ONLY)
         turn.draft.put(

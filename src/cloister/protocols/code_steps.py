@@ -177,9 +177,9 @@ def confirmation(steps: Steps, agreed: Schedule, role: str) -> bytes:
     return mac(confirm_key(steps, agreed.confirm, role), f"code confirm {steps.role(role)}", agreed.th)
 
 
-def sas_of(agreed: Schedule) -> bytes:
-    """The 40 bits that people compare."""
-    return derive(agreed.confirm, "code sas", length=SAS_BYTES)
+def sas_of(confirm: bytes) -> bytes:
+    """The 40 bits that people compare, from the confirm key."""
+    return derive(confirm, "code sas", length=SAS_BYTES)
 
 
 # --- checks --------------------------------------------------------------------------------------------------------
