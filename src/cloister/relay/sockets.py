@@ -1,12 +1,14 @@
 """One connection as the core's `Connection` and as asyncio's protocol: frames are queued here, written once a turn.
 
 Source: docs/spec/relay.md ("Fan-out"). A frame's packet is made once for all its readers (`framing.Packer`); `flush`
-gives everything that is queued to the transport in one write. What arrives goes through a reader of `framing`
-straight into the core, without a task in between.
+gives everything that is queued to the transport in one write, and `broadcast` writes at once where nothing is queued
+(the transport sends what it was given in one turn together). What arrives goes through a reader of `framing` straight
+into the core, without a task in between.
 
 Invariants
 - Nothing that is done with a message escapes into the transport: a fault of ours ends this connection.
 - The transport says when it holds back too much (`pause_writing`), so nobody asks it for every frame.
+- `direct` is the packer while nothing is queued, the transport holds back little and nothing was closed; else None.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ class Socket(asyncio.Protocol):
     """A connection over an asyncio transport. `slow`: its transport holds back MUCH; `held`: it is not read."""
 
     __slots__ = (
-        "_ended", "_owner", "_reader", "address", "closing", "held", "mark", "packer", "place", "queue", "slow",
-        "tls", "transport",
+        "_ended", "_owner", "_reader", "address", "closing", "direct", "held", "mark", "packer", "place", "queue",
+        "slow", "tls", "transport", "write",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -74,10 +76,11 @@ class Socket(asyncio.Protocol):
         ended: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         self._owner = owner
-        self._reader = reader(self)
+        self._reader = reader(self).feed
         self._ended = ended
         self.mark = owner.dirty.append
         self.packer = packer
+        self.direct: Packer | None = packer
         self.queue: list[bytes] = []
         self.closing = False
         self.slow = False
@@ -91,13 +94,14 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Over `transport`."""
         self.transport = cast("asyncio.Transport", transport)
+        self.write = self.transport.write
         self.transport.set_write_buffer_limits(high=MUCH - 1, low=MUCH // 2)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         try:
-            self._reader.feed(data)
+            self._reader(data)
         except Exception:  # whatever it is: the transport would only print it
             self._owner.faulty()
             self.abort()
@@ -110,15 +114,18 @@ class Socket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The transport holds back MUCH."""
         self.slow = True
+        self.direct = None
 
     def resume_writing(self) -> None:
         """The transport holds back little again."""
         self.slow = False
+        self.settle()
         self._owner.drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         self.closing = True
+        self.direct = None
         self.place.leave()
         self._owner.lost(self)
         self._ended(exc)
@@ -154,8 +161,14 @@ class Socket(asyncio.Protocol):
 
     def _queue(self, packet: bytes) -> None:
         if not self.queue:
+            self.direct = None
             self.mark(self)
         self.queue.append(packet)
+
+    def settle(self) -> None:
+        """May a packet be written at once?"""
+        if not (self.queue or self.slow or self.closing):
+            self.direct = self.packer
 
     def close(self, code: str) -> None:
         """See `Connection.close`."""
@@ -169,26 +182,27 @@ class Socket(asyncio.Protocol):
 
 
 def broadcast(connections: Iterable[Connection], data: bytes) -> list[Connection]:
-    """`ports.broadcast` for sockets: one loop without calls, because it runs for every reader of every entry.
+    """`ports.broadcast` for sockets: hardly a call in the loop, because it runs for every reader of every entry.
 
-    A reader that is not `slow` and has nothing queued has less than MUCH waiting: a pushed frame may be added.
+    A `direct` reader has less than MUCH waiting: a pushed frame of up to MUCH may be added.
     """
     behind: list[Connection] = []
     room = limits.SEND_BUFFER.value - len(data)
-    exact = room < MUCH
     packer: Packer | None = None
     packet = b""
     for socket in cast("Iterable[Socket]", connections):
-        queue = socket.queue
-        if (queue or socket.slow or exact) and (waiting := socket.waiting) and waiting > room:
-            behind.append(socket)
-        elif not socket.closing:
-            if socket.packer is not packer:
-                packer = socket.packer
-                packet = packer.pack(data)
-            if not queue:
-                socket.mark(socket)
-            queue.append(packet)
+        direct = socket.direct
+        if direct is None or room < MUCH:
+            if (waiting := socket.waiting) and waiting > room:
+                behind.append(socket)
+            else:
+                socket.send(data)
+        elif direct is packer:
+            socket.write(packet)
+        else:
+            packer = direct
+            packet = packer.pack(data)
+            socket.write(packet)
     return behind
 
 
@@ -202,6 +216,7 @@ def flush(sockets: Iterable[Socket]) -> list[Socket]:
             continue
         data = queue[0] if len(queue) == 1 else b"".join(queue)
         queue.clear()
+        socket.settle()
         transport.write(data)
         if socket.closing:
             transport.close()

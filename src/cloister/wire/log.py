@@ -127,24 +127,26 @@ def link_hash(
 
     `prefix` is `chain_prefix`; a test compares both ways over random entries.
     """
-    name = kind.encode()
     return hashlib.sha256(
-        b"%b%bX %b%b%b%b%bX %bP%bX %bX %b%b"
+        b"%b%bX %b%b%bX %bX %b%b"
         % (
             prefix,
             _uint(seq),
             prev,
-            _SHORT_TEXT[len(name)],
-            name,
-            _uint(flags),
-            _uint(epoch),
-            token_hash,
+            _link_middle(kind, flags, epoch, token_hash),
             entry_id,
             payload_hash,
             attachments_hash,
             _uint(ts_ms),
         )
     ).digest()
+
+
+@lru_cache(maxsize=4096)
+def _link_middle(kind: str, flags: int, epoch: int, token_hash: bytes) -> bytes:
+    """What the hashed strings of one epoch's entries of a kind have in common after `prev`."""
+    name = kind.encode()
+    return b"%b%b%b%bX %bP" % (_SHORT_TEXT[len(name)], name, _uint(flags), _uint(epoch), token_hash)
 
 
 def sign_head(key: Signer, realm: str, log: bytes, incarnation: int, seq: int, digest: bytes) -> Head:

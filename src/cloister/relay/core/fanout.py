@@ -13,7 +13,7 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
@@ -22,10 +22,11 @@ from cloister.relay.core.log import Logs
 from cloister.relay.core.ports import Broadcast
 from cloister.relay.core.state import Access, EpochState, LogState, Peer
 from cloister.wire import limits
-from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Head, Page, Present, Pushed, Stub, encode
+from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Page, Present, Pushed, encode
 
 _FEW: Final = 128
-_SURELY: Final = limits.PUSH.value // 2
+_PUSH: Final = limits.PUSH.value
+_SURELY: Final = _PUSH // 2
 """So many entries with so many bytes of payload fit into one pushed frame."""
 
 
@@ -96,24 +97,27 @@ class Fanout:
 
     # --- pushing --------------------------------------------------------------------------------------------
 
-    def push(self, appended: Appended, head: Head) -> None:
-        """Give the followers what has been stored."""
+    def push(self, appended: Appended) -> None:
+        """Give the followers what has been stored, under the head that has been signed for it."""
         state, entries = appended.state, appended.entries
         if not state.followers:
             return
-        if len(entries) <= _FEW and sum([len(entry.payload) for entry in entries]) <= _SURELY:
-            self._push_chunk(state, entries, head)
+        size = 0
+        for entry in entries:
+            size += len(entry.payload)
+        if size <= _SURELY and len(entries) <= _FEW:
+            self._push_chunk(state, entries)
         else:
             for chunk in _chunks(entries):
-                self._push_chunk(state, chunk, head)
-        if entries[-1].token_hash in state.epochs and state.epochs[entries[-1].token_hash].end:
+                self._push_chunk(state, chunk)
+        epoch = state.epochs.get(entries[-1].token_hash)
+        if epoch is not None and epoch.end:
             state.followers.clear()  # the epoch has ended: nothing of the next one is theirs
 
-    def _push_chunk(self, state: LogState, entries: list[Entry], head: Head) -> None:
+    def _push_chunk(self, state: LogState, entries: list[Entry]) -> None:
         last = entries[-1].seq
-        if len(entries[0].payload) <= limits.PUSH.value:
-            signed = head if last == head.seq else self._logs.head_at(state, last)
-            data = encode(Pushed(state.log, cast(list[Entry | Stub], entries), signed))
+        if len(entries[0].payload) <= _PUSH:
+            data = encode(Pushed(state.log, entries, self._logs.head_at(state, last)))  # type: ignore[arg-type]
             behind = self._broadcast(state.followers, data)
         else:
             behind = list(state.followers)

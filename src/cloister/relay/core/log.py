@@ -168,10 +168,13 @@ class Logs:
         """The entries stand on the disk: the one signature that covers them."""
         state = appended.state
         state.pins -= 1
-        rows = [state.pending.pop(entry.entry_id) for entry in appended.entries]
-        state.durable, state.durable_hash = rows[-1].seq, rows[-1].hash
-        state.head = self.sign(state, state.durable, state.durable_hash)
-        return state.head
+        pending, entries = state.pending, appended.entries
+        row = pending[entries[-1].entry_id]
+        for entry in entries:
+            del pending[entry.entry_id]
+        state.durable, state.durable_hash = row.seq, row.hash
+        head = state.head = self.sign(state, row.seq, row.hash)
+        return head
 
     def row_at(self, state: LogState, seq: int) -> EntryRow:
         """A durable entry."""

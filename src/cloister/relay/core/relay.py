@@ -85,6 +85,9 @@ COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Get
 """What a request takes of limits.POST_RATE; one where it is not named."""
 _IN_FLIGHT: Final = limits.IN_FLIGHT.value
 _SEND_BUFFER: Final = limits.SEND_BUFFER.value
+_FRAME: Final = limits.FRAME.value
+_READY: Final = State.READY
+_CLOSED: Final = State.CLOSED
 STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Append, InvitePut})
 """Requests that a full disk refuses (`storage_full`); reading and acknowledging mail go on."""
 
@@ -245,16 +248,16 @@ class RelayCore:
     def frame(self, connection: Connection, data: bytes, now: int) -> bool:
         """One frame of a client. False: read on only later (see `busy`)."""
         peer = self._peers.get(connection)
-        if peer is None or peer.state is State.CLOSED:
+        if peer is None or peer.state is _CLOSED:
             return True
         requests = self._requests
-        if peer.state is not State.READY:
+        if peer.state is not _READY:
             if peer.state is not State.GUEST:
                 self._stranger(peer, data, now)
                 return True
             requests = self.handlers[State.GUEST]
         try:
-            if len(data) > limits.FRAME.value:
+            if len(data) > _FRAME:
                 raise PeerError("bad_encoding", "a frame over the limit")
             frame = decode_request(data)
         except PeerError as error:
@@ -314,14 +317,15 @@ class RelayCore:
     def committed(self, batch: Batch, now: int) -> None:
         """A batch stands on the disk: sign, acknowledge, push, and keep the other promises."""
         self._store.refresh()
-        heads = {log: self._logs.committed(appended) for log, appended in batch.logs.items()}
+        logs = batch.logs.values()
+        for appended in logs:
+            self._logs.committed(appended)
         for peer, rid, state, seq, ts_ms in batch.acks:
             peer.in_flight -= 1
-            if peer.state is not State.CLOSED:
-                head = state.head or self._logs.head(state)
-                peer.connection.send(encode(Ack(rid, seq, ts_ms, head)))
-        for log, appended in batch.logs.items():
-            self._fanout.push(appended, heads[log])
+            if peer.state is not _CLOSED:
+                peer.connection.send(encode(Ack(rid, seq, ts_ms, state.head or self._logs.head(state))))
+        for appended in logs:
+            self._fanout.push(appended)
         for promise in batch.after:
             promise(now)
 
