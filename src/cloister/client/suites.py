@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from cloister.protocols.code import Code
 from cloister.protocols.interface import Suite
 from cloister.protocols.mls import Mls
 from cloister.protocols.nonces import Nonces
@@ -16,5 +17,6 @@ SUITES: Final[Mapping[str, Suite]] = {
     "transport": Transport(),
     "transport-strict": Transport(strict=True),
     "pair": Pair(),
+    "code": Code(),
     "mls": Mls(),
 }

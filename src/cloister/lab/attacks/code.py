@@ -110,10 +110,7 @@ def sas_grinding(suite: Code) -> bool:
     creator = created(left, suite, made)
     to_creator = joined(left, suite, creator, made, made)
     left.settle()
-    epoch = to_creator.items.get(EPOCH.key(b""))
-    wanted = _bits(
-        steps.sas_of(_schedule_of(to_creator).confirm) if epoch is None else steps.sas_of(EPOCH.decode(epoch).confirm)
-    )
+    wanted = _bits(steps.sas_of(EPOCH.decode(to_creator.items[EPOCH.key(b"")]).confirm))
     decoy = created(right, suite, made)
     joiner = joined(right, suite, decoy, made, made)
     opening = bytes(steps.OPENING)
@@ -140,13 +137,6 @@ def _octets(element: int) -> bytes:
 
 def _bits(sas: bytes) -> int:
     return int.from_bytes(sas, "big") >> (8 * len(sas) - BITS)
-
-
-def _schedule_of(node: Node) -> records.Schedule:
-    found = PAIRING.decode(node.items[PAIRING.key(b"")]).agreed
-    if found is None:
-        raise LookupError("no key is agreed")
-    return found
 
 
 # --- F5.3, F5.5: without the code ----------------------------------------------------------------------------------
