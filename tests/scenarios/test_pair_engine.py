@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from cloister.content.message import compose
 from cloister.engine import values
 from cloister.errors import CloisterError
 from cloister.testing.realm import SmallRealm
@@ -107,3 +109,58 @@ def test_a_text_to_somebody_who_is_away_waits_at_the_relay(realm: SmallRealm) ->
 
     world = live(story, realm)
     assert world.alarms("alice") == world.alarms("bob") == []
+
+
+def test_a_broadcast_reaches_everybody_and_is_compared(realm: SmallRealm) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        assert await refused(world, "bob", values.CheckBroadcast(id="00")) == "no_room"
+        assert await refused(world, "bob", values.CheckBroadcast(id="xx")) == "usage"
+        sent = await world.devices["alice"].execute(values.Broadcast(text="to all of you"))
+        assert [(copy.user, copy.verified) for copy in sent.copies] == [("bob", False), ("carol", False)]
+        await world.until(lambda: all("to all of you" in world.texts(name) for name in ("bob", "carol")))
+        got = [event.message for name in ("bob", "carol") for event in world.of(name, values.MessageReceived)]
+        assert {(message.broadcast, message.check, message.sender) for message in got} == {
+            (sent.id, sent.check, "alice")
+        }
+        made = await world.devices["bob"].execute(values.CreateRoom(title="b", suite="pair", members=["carol"]))
+        await world.until(lambda: all(world.state(name, made.id) == "ready" for name in ("bob", "carol")))
+        asked = await world.devices["bob"].execute(values.CheckBroadcast(id=sent.id[:8]))
+        assert [(copy.user, copy.state) for copy in asked.copies] == [("carol", "asked")]
+        assert asked.author == "alice"
+        for name in ("bob", "carol"):
+            await world.until(lambda name=name: world.of(name, values.BroadcastCompared))  # type: ignore[misc]
+        for name, reader in (("bob", "carol"), ("carol", "bob")):
+            (told,) = world.of(name, values.BroadcastCompared)
+            assert (told.id, told.author, told.reader, told.equal) == (sent.id, "alice", reader, True)
+        again = await world.devices["alice"].execute(values.Broadcast(text="once more"))
+        assert [copy.room for copy in again.copies] == [copy.room for copy in sent.copies]
+        await world.until(lambda: all("once more" in world.texts(name) for name in ("bob", "carol")))
+
+    world = live(story, realm)
+    assert [world.alarms(name) for name in ("alice", "bob", "carol")] == [[], [], []]
+    assert world.texts("bob").count("to all of you") == 1
+
+
+def test_copies_that_differ_are_an_alarm_of_both_readers(realm: SmallRealm, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        await world.online()
+        texts = iter(("yes", "no"))
+
+        def other(text: str, **names: Any) -> Any:
+            return compose(next(texts) if text == "?" else text, **names)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("cloister.engine.broadcast.compose", other)
+            sent = await world.devices["alice"].execute(values.Broadcast(text="?"))
+        await world.until(lambda: "yes" in world.texts("bob") and "no" in world.texts("carol"))
+        made = await world.devices["bob"].execute(values.CreateRoom(title="b", suite="pair", members=["carol"]))
+        await world.until(lambda: all(world.state(name, made.id) == "ready" for name in ("bob", "carol")))
+        await world.devices["carol"].execute(values.CheckBroadcast(id=sent.id))
+        await world.until(lambda: all("conflict" in world.alarms(name) for name in ("bob", "carol")))
+
+    world = live(story, realm)
+    for name in ("bob", "carol"):
+        (told,) = world.of(name, values.BroadcastCompared)
+        assert not told.equal
+        assert world.alarms(name) == ["conflict"]

@@ -15,6 +15,7 @@ from msgspec import structs
 from cloister.content.message import compose, decode_text, encode_text, message_id
 from cloister.engine import messages, rows, values
 from cloister.engine.account import Account
+from cloister.engine.broadcast import Broadcasts
 from cloister.engine.intents import Intents
 from cloister.engine.link import Asked, Link, LinkState
 from cloister.engine.logs import LogState
@@ -52,11 +53,16 @@ class Commands:
     intents: Intents
     users: Users
     requests: Requests
+    broadcasts: Broadcasts
 
     def execute(self, unit: Unit, command: values.Command) -> Any:
         """The command's result; CloisterError when it cannot be carried out."""
         match command:
-            case values.GetStatus() | values.ListRooms() | values.ListUsers() | values.ListSequence():
+            case values.ListUsers():
+                return self.users.all()
+            case values.ListCertificates():
+                return self.users.certificates(command.user)
+            case values.GetStatus() | values.ListRooms() | values.ListSequence():
                 return self._look(unit, command)
             case values.CreateRoom():
                 return self._create(unit, command)
@@ -64,24 +70,20 @@ class Commands:
                 return self._change(unit, command)
             case values.EndRoom() | values.AnswerRequest() | values.SetRequests():
                 return self._decide(unit, command)
-            case values.Send():
-                return self._send(unit, command)
+            case values.Send() | values.Broadcast() | values.CheckBroadcast():
+                return self._say(unit, command)
             case values.History():
                 return self._history(unit, command)
             case values.CreateInvite():
                 return self._invite(unit, command)
 
-    def _look(
-        self, unit: Unit, command: values.GetStatus | values.ListRooms | values.ListUsers | values.ListSequence
-    ) -> Any:
+    def _look(self, unit: Unit, command: values.GetStatus | values.ListRooms | values.ListSequence) -> Any:
         """What changes nothing."""
         match command:
             case values.GetStatus():
                 return self._status()
             case values.ListRooms():
                 return sorted((self._info(room) for room in self.rooms.rooms.values()), key=lambda room: room.title)
-            case values.ListUsers():
-                return self.users.all()
             case values.ListSequence():
                 return self._sequence(unit, self._room(command.room))
 
@@ -105,6 +107,8 @@ class Commands:
         suite = self.suites.get(command.suite)
         if suite is None:
             raise UsageError("usage", f"there is no suite {command.suite}; there is: {', '.join(self.suites)}")
+        if suite.caps.identity == "none":
+            raise UsageError("usage", f"{command.suite} has no rooms; see: cloister session")
         title = command.title.strip()
         if not title or len(title.encode()) > TITLE_MOST:
             raise UsageError("usage", f"a title has 1 to {TITLE_MOST} bytes")
@@ -142,6 +146,16 @@ class Commands:
         self.intents.want(unit, room, intent)
         return self._info(room)
 
+    def _say(self, unit: Unit, command: values.Send | values.Broadcast | values.CheckBroadcast) -> Any:
+        """What goes out to others."""
+        match command:
+            case values.Send():
+                return self._send(unit, command)
+            case values.Broadcast():
+                return self.broadcasts.send(unit, command.text)
+            case values.CheckBroadcast():
+                return self.broadcasts.check(unit, command.id)
+
     def _decide(self, unit: Unit, command: values.EndRoom | values.AnswerRequest | values.SetRequests) -> Any:
         """What a person decides of a chat with one other."""
         if isinstance(command, values.SetRequests):
@@ -150,10 +164,22 @@ class Commands:
         room = self._room(command.room)
         if isinstance(command, values.AnswerRequest):
             self.requests.answer(unit, room, accept=command.accept)
-        else:
+        elif self.suites[room.suite].caps.max_members == 2:
             self.rooms.apply(unit, room, room.session.change([Leave()], unit.now, unit.rng))
             self.rooms.moved.add(room.id)
+        else:
+            self._leave(unit, room)
         return self._info(room)
+
+    def _leave(self, unit: Unit, room: Room) -> None:
+        """Ask the others to take this device out; who alone may rule a room that goes on hands it over first."""
+        view, me = room.session.view, self.account.user
+        if view.state in (State.REMOVED, State.READ_ONLY):
+            raise UsageError("read_only", f"the room is {view.state}")
+        others = {parse_device_id(device)[1] for device in view.roster} - {me}
+        if me in view.policy.owners and not others & set(view.policy.owners) and len(others) > 1:
+            raise UsageError("not_allowed", "the last owner hands the room over first: cloister room owners ROOM USER")
+        self.intents.want(unit, room, Intent(kind="leave", devices=[self.account.device], epoch=-1))
 
     def _info(self, room: Room) -> values.RoomInfo:
         """A room as surfaces show it, with who asks for it."""

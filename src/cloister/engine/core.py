@@ -23,6 +23,7 @@ from msgspec import structs
 
 from cloister.engine import inputs
 from cloister.engine.account import Account
+from cloister.engine.broadcast import Broadcasts
 from cloister.engine.commands import Commands, asked_info, room_info
 from cloister.engine.group_infos import GroupInfos
 from cloister.engine.inbox import Inbox
@@ -70,6 +71,9 @@ class Engine:
         self.rooms.outbox = self.outbox
         self._group_infos = GroupInfos(self.link)
         self._prekeys = self.rooms.prekeys = Prekeys(me, suites, self.link, self.rooms, self._group_infos)
+        self._messages.broadcasts = broadcasts = Broadcasts(
+            account, me, suites, self._realm, self.rooms, self.outbox, self._users.verified
+        )
         self._requests = self.rooms.requests = Requests(account, self._realm, self.rooms)
         self._intents = Intents(self.rooms)
         self._unborn = Unborn(self.rooms)
@@ -78,7 +82,7 @@ class Engine:
         )
         self._commands = Commands(
             account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users,
-            self._requests,
+            self._requests, broadcasts,
         )  # fmt: skip
         self._purge_at = 0
         self._load()

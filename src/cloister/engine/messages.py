@@ -7,18 +7,28 @@ in the unit that showed it. Content stays as it was received; surfaces make it s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from cloister.content.message import decode_text
+from cloister.content.broadcast import Copy, Receipt, content_id
+from cloister.content.message import Text, decode_text, message_id
 from cloister.engine import rows
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.engine.values import MessageInfo, MessageReceived, SendState
 from cloister.identity.credential import parse_device_id
 from cloister.protocols.interface import Session
+
+if TYPE_CHECKING:
+    from cloister.engine.broadcast import Broadcasts
+
+BROADCAST_SUITE: Final = "pair"
+"""The suite whose sessions carry copies of broadcasts."""
+
+Place = tuple[int, int]
+"""Where an entry stands in its log, and the relay's time (ms) for it."""
 
 _message = msgspec.json.Decoder(MessageInfo)
 
@@ -43,6 +53,7 @@ class Messages:
 
     realm: str
     verified: Callable[[str], bool]
+    broadcasts: Broadcasts = field(init=False)
     cursor: int = 0
 
     def load(self, store: Store) -> None:
@@ -51,14 +62,55 @@ class Messages:
             self.cursor = int.from_bytes(key, "big")
             return
 
-    def show(
-        self, unit: Unit, room: InRoom, identity: bytes, device: str, content: bytes, ts_ms: int, seq: int, *, own: bool
-    ) -> None:
-        """Store and tell a message, unless its id was shown before."""
-        if unit.get("entryid", b"message id" + identity) is not None:
+    def received(self, unit: Unit, room: InRoom, device: str, content: bytes, place: Place) -> None:
+        """A message that verified: shown, or, when it compares broadcasts, judged. PeerError for what is no message."""
+        receipt = Receipt.read(content) if self._of_two(room) else None
+        if receipt is not None:
+            self.broadcasts.told(unit, room.id, device, receipt)
             return
+        text, inner = self._text(room, device, content)
+        identity = message_id(inner, sender=text.sender, room=text.room, salt=text.salt)
+        self.show(unit, room, identity, device, content, place, own=False)
+
+    @staticmethod
+    def _of_two(room: InRoom) -> bool:
+        """Whether copies of broadcasts travel in this room."""
+        return room.session.view.suite == BROADCAST_SUITE
+
+    def _text(self, room: InRoom, device: str, content: bytes) -> tuple[Text, bytes]:
+        """The text in a message or in a copy of a broadcast, and its own content."""
+        copy = Copy.read(content) if self._of_two(room) else None
+        inner = copy.content if copy else content
         sender = device.partition("/d/")[0]
-        text = decode_text(content, sender=sender, room=f"cloister://{self.realm}/r/{room.id.hex()}")
+        return decode_text(inner, sender=sender, room=f"cloister://{self.realm}/r/{room.id.hex()}"), inner
+
+    def _receipt(self, unit: Unit, room: InRoom, device: str, content: bytes, text: str) -> Receipt | None:
+        """What is kept of a copy of a broadcast; None for an ordinary message."""
+        copy = Copy.read(content) if self._of_two(room) else None
+        if copy is None:
+            return None
+        receipt = Receipt(author=device, id=copy.id, audience=copy.audience, content=content_id(copy.salt, text))
+        self.broadcasts.keep(unit, receipt)
+        return receipt
+
+    def show(
+        self,
+        unit: Unit,
+        room: InRoom,
+        identity: bytes,
+        device: str,
+        content: bytes,
+        place: Place,
+        *,
+        own: bool,
+    ) -> None:
+        """Store and tell a message, unless its id was shown before; `place` is its entry's number and time (ms)."""
+        shown = unit.get("entryid", b"message id" + identity) is not None
+        if shown or (self._of_two(room) and Receipt.read(content) is not None):
+            return
+        seq, ts_ms = place
+        text, _ = self._text(room, device, content)
+        receipt = self._receipt(unit, room, device, content, text.text)
         user = parse_device_id(device)[1]
         message = MessageInfo(
             id=identity.hex(),
@@ -72,6 +124,8 @@ class Messages:
             seq=seq,
             own=own,
             state=SendState.SENT,
+            broadcast=receipt.id.hex() if receipt else "",
+            check=receipt.check if receipt else "",
         )
         self.cursor += 1
         number = rows.key(self.cursor)

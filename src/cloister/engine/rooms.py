@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from cloister.content.message import decode_text, message_id
 from cloister.engine import evidence, rows
 from cloister.engine.account import Account
 from cloister.engine.link import Link
 from cloister.engine.logs import FollowedLog, LogState, forget
-from cloister.engine.messages import Messages
+from cloister.engine.messages import Messages, Place
 from cloister.engine.outbox import Outbox, is_sent, sealed_text
 from cloister.engine.room import RELAY_FAULTS as RELAY_FAULTS
 from cloister.engine.room import Room as Room
@@ -71,8 +70,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
 
-Place = tuple[int, int]
-"""Where an entry stands in its log, and the relay's time (ms) for it."""
 NOWHERE: Final[Place] = (0, 0)
 ENTERING_MOST: Final = 8
 """Agreed keys of runs that take this device in and are not committed yet."""
@@ -402,22 +399,17 @@ class Rooms:
 
     def _show_own(self, unit: Unit, room: Room, row: Outgoing, entry: Entry) -> None:
         self._messages.show(
-            unit, room, row.message_id, self._account.device, row.content, entry.ts_ms, entry.seq, own=True
+            unit, room, row.message_id, self._account.device, row.content, (entry.seq, entry.ts_ms), own=True
         )
         if not row.acked:
             self.outbox.told_sent(unit, row, entry.seq)
         self.outbox.drop(unit, row)
 
     def _deliver(self, unit: Unit, room: Room, effect: Deliver, place: Place) -> None:
-        seq, ts_ms = place
-        sender = user_uri(effect.sender)
         try:
-            text = decode_text(effect.content, sender=sender, room=room_uri(self._account.realm, room.id))
+            self._messages.received(unit, room, effect.sender, effect.content, place)
         except PeerError as error:
             self.alarm(unit, room, error.code, peer=effect.sender, detail=error.detail)
-        else:
-            identity = message_id(effect.content, sender=sender, room=text.room, salt=text.salt)
-            self._messages.show(unit, room, identity, effect.sender, effect.content, ts_ms, seq, own=False)
         if effect.head is not None:
             self.claim(unit, room, effect.head, effect.sender)
 

@@ -84,6 +84,10 @@ class MessageInfo(Value, frozen=True):
     seq: int
     own: bool = False
     state: SendState = SendState.SENT
+    broadcast: str = ""
+    """The broadcast's id when this is a copy of one."""
+    check: str = ""
+    """Ten digits that everybody who got the same broadcast sees."""
 
 
 class Sent(Value, frozen=True):
@@ -110,6 +114,26 @@ class SequenceInfo(Value, frozen=True):
     skipped: int = 0
 
 
+class BroadcastCopy(Value, frozen=True):
+    """A copy of a broadcast: for whom, in which room, whether that key is verified; `state` is the room's."""
+
+    user: str
+    device: str
+    room: str
+    message: str
+    verified: bool
+    state: str
+
+
+class BroadcastInfo(Value, frozen=True):
+    """A broadcast: its check value, and its copies (of a comparison: who was asked)."""
+
+    id: str
+    author: str
+    check: str
+    copies: list[BroadcastCopy]
+
+
 class UserInfo(Value, frozen=True):
     """A user of the realm. `how` tells why the identity key is trusted: own, link, log."""
 
@@ -117,6 +141,24 @@ class UserInfo(Value, frozen=True):
     devices: list[str]
     safety_number: str
     how: str
+
+
+class CertificateInfo(Value, frozen=True):
+    """A certificate of a user's device, as this device has verified it. Times in ms.
+
+    `usage`: device, sign, encrypt. `state`: stands, revoked, not_in_manifest, expired. `place` is the record of the
+    realm log that set it, `authority` the hash of the root key that was pinned at enrolment, `der` in base64.
+    """
+
+    device: str
+    usage: str
+    serial: str
+    not_before: int
+    not_after: int
+    state: str
+    place: int
+    authority: str
+    der: str
 
 
 class Status(Value, frozen=True):
@@ -219,13 +261,31 @@ class SetRequests(Value, frozen=True, tag="set_requests"):
 
 
 class EndRoom(Value, frozen=True, tag="end_room"):
-    """Leave a room; one of two people ends it for both -> RoomInfo"""
+    """Leave a room: done once another member has carried it out; of suite `pair` it ends for both -> RoomInfo"""
 
     room: str
 
 
+class Broadcast(Value, frozen=True, tag="broadcast"):
+    """Send a copy of a text to everybody over sessions of two -> BroadcastInfo"""
+
+    text: str
+
+
+class CheckBroadcast(Value, frozen=True, tag="check_broadcast"):
+    """Compare a broadcast with those who may have got it too -> BroadcastInfo, then `BroadcastCompared` events"""
+
+    id: str
+
+
 class ListUsers(Value, frozen=True, tag="users"):
     """-> list[UserInfo]"""
+
+
+class ListCertificates(Value, frozen=True, tag="certificates"):
+    """A user's certificates, verified against the pinned authority -> list[CertificateInfo]"""
+
+    user: str
 
 
 class CreateInvite(Value, frozen=True, tag="invite"):
@@ -237,9 +297,13 @@ class CreateInvite(Value, frozen=True, tag="invite"):
 
 Command = (
     GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | SetOwners | RekeyRoom | EndRoom | AnswerRequest
-    | SetRequests | ListSequence | Send | History | ListUsers | CreateInvite
+    | SetRequests | Broadcast | CheckBroadcast | ListSequence | Send | History | ListUsers | ListCertificates
+    | CreateInvite
 )  # fmt: skip
-Result = Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | list[SequenceInfo] | str
+Result = (
+    Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | list[SequenceInfo]
+    | list[CertificateInfo] | BroadcastInfo | str
+)  # fmt: skip
 
 
 # --- sessions of two by a code; only a guest's engine takes these ------------------------------------------------
@@ -310,6 +374,17 @@ class Alarm(Value, frozen=True, tag="alarm"):
     proof: str = ""
 
 
+class BroadcastCompared(Value, frozen=True, tag="broadcast_compared"):
+    """Another reader has told what it got: the same, or (with an alarm) something else."""
+
+    cursor: int
+    id: str
+    author: str
+    reader: str
+    equal: bool
+    check: str
+
+
 class Invited(Value, frozen=True, tag="invited"):
     """Somebody asks for a chat and waits for `AnswerRequest`."""
 
@@ -344,4 +419,7 @@ class SessionChanged(Value, frozen=True, tag="session"):
     code: str = ""
 
 
-Event = MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | UserJoined | SessionChanged
+Event = (
+    MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | BroadcastCompared
+    | UserJoined | SessionChanged
+)  # fmt: skip
