@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCKED := install --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help coverage run test test-all check system sim mutants fix docs attacks bench-relay bench-mls fuzz locks clean
+.PHONY: help coverage run test test-all check system sim mutants fix docs attacks bench-relay bench-suites bench-mls fuzz locks clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ attacks: $(VENV)/.run ## each attack on the originals, the suites, and with one 
 
 bench-relay: $(VENV)/.run ## the whole relay beside a bare durable echo: make bench-relay JSON=file
 	@$(BIN)/python -m benchmarks.relay $(if $(JSON),--json $(JSON)) $(ARGS)
+
+bench-suites: $(VENV)/.run ## every suite agrees: entries, items, bytes, CPU beside mls: make bench-suites JSON=file
+	@$(BIN)/python -m benchmarks.suites $(if $(JSON),--json $(JSON)) $(ARGS)
 
 bench-mls: $(VENV)/.peers ## MLS beside mls-rs and ts-mls: make bench-mls JSON=file SVG=file
 	@$(BIN)/python -m benchmarks.mls $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG)) $(ARGS)

@@ -193,7 +193,7 @@ class Net:
 
     # --- what a device gets ---
 
-    def settle(self, nodes: Iterable[Node] | None = None, *, most: int = 10_000) -> None:
+    def settle(self, nodes: Iterable[Node] | None = None, *, most: int = 200_000) -> None:
         """Give these devices (all) everything there is, in order, and wake whoever is due, until nothing moves."""
         chosen = list(nodes if nodes is not None else self.nodes)
         for _ in range(most):

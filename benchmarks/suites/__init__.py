@@ -1,0 +1,1 @@
+"""What each suite costs to agree on a key: entries, mailbox items, bytes and CPU."""
