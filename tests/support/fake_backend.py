@@ -63,6 +63,7 @@ class FakeBackend:
         ]
         self.messages: list[api.MessageInfo] = []
         self.numbers: list[api.SequenceInfo] = []
+        self.certificates: list[api.CertificateInfo] = []
         self.relay = "online"
         self.refuse: Exception | None = None
         self.stays_queued = False
@@ -92,7 +93,7 @@ class FakeBackend:
             case api.CreateRoom():
                 self.rooms = [room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")]
                 return self.rooms[0]
-            case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom() | api.SetOwners():
+            case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom() | api.SetOwners() | api.EndRoom():
                 return self.rooms[0]
             case api.Send():
                 return self._send(command)
@@ -102,6 +103,8 @@ class FakeBackend:
                 return self.numbers
             case api.ListUsers():
                 return self.users
+            case api.ListCertificates():
+                return self.certificates
             case _:
                 return "cloister:join?..."
 

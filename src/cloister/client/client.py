@@ -111,7 +111,10 @@ class Client:
         return result
 
     async def end(self, room: str) -> api.RoomInfo:
-        """Leave a room; one of two people ends it for both."""
+        """Leave a room: done once another member has carried it out. A room of suite `pair` ends for both at once.
+
+        UsageError: not_allowed for the last owner of three members or more, read_only where there is nothing to leave.
+        """
         result: api.RoomInfo = await self._backend.execute(api.EndRoom(room=room))
         return result
 
@@ -128,6 +131,11 @@ class Client:
     async def users(self) -> list[api.UserInfo]:
         """Everybody in the realm, by name."""
         result: list[api.UserInfo] = await self._backend.execute(api.ListUsers())
+        return result
+
+    async def certificates(self, user: str) -> list[api.CertificateInfo]:
+        """A user's certificates, verified against the authority that was pinned at enrolment; no_user."""
+        result: list[api.CertificateInfo] = await self._backend.execute(api.ListCertificates(user=user))
         return result
 
     async def invite(self, *, uses: int, expires: int) -> str:

@@ -42,6 +42,7 @@ _RESULTS: Final[dict[type, Any]] = {
     values.Send: values.Sent,
     values.History: list[values.MessageInfo],
     values.ListUsers: list[values.UserInfo],
+    values.ListCertificates: list[values.CertificateInfo],
     values.CreateInvite: str,
 }
 

@@ -6,6 +6,7 @@ only holders of the link can make; a wrong tag is an alarm.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,11 +16,12 @@ from cloister.engine.realm_log import RealmLog
 from cloister.engine.rows import OwnInvite
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
-from cloister.engine.values import UserInfo, UserJoined
-from cloister.errors import PeerError
+from cloister.engine.values import CertificateInfo, UserInfo, UserJoined
+from cloister.errors import PeerError, UsageError
+from cloister.identity.certificate import DEVICE_USAGES, VerifiedCertificate
 from cloister.identity.enrolment import check_tag
 from cloister.identity.invite import Token
-from cloister.identity.realm import UserRecord
+from cloister.identity.realm import DeviceRecord, RealmState, UserRecord
 from cloister.identity.safety_number import safety_number
 
 _invite = msgspec.msgpack.Decoder(OwnInvite)
@@ -68,6 +70,33 @@ class Users:
             for name in state.users()
         ]
 
+    def certificates(self, name: str) -> list[CertificateInfo]:
+        """A user's certificates out of the replica, each verified; UsageError("no_user").
+
+        The relay's word counts for nothing here: records came from it, and each was judged when it was folded.
+        """
+        state = self.realm.state()
+        try:
+            devices = state.user(name).devices
+        except PeerError as error:
+            raise UsageError("no_user", name) from error
+        certified = [record for device in devices if (record := _certified(state, device))]
+        return [
+            CertificateInfo(
+                device=record.device_id,
+                usage=leaf.usage.value,
+                serial=f"{leaf.serial:x}",
+                not_before=leaf.not_before,
+                not_after=leaf.not_after,
+                state=_standing(state, record.device_id),
+                place=record.since,
+                authority=state.authorities.root_hash.hex(),
+                der=b64encode(leaf.der).decode(),
+            )
+            for record in certified
+            for leaf in _leaves(state, record)
+        ]
+
     def _invite_of(self, name: str) -> bytes:
         return self.realm.state().user(name).enrolled.invite_id or b""
 
@@ -85,3 +114,29 @@ class Users:
         except PeerError:
             return "alarm"
         return "link"
+
+
+def _certified(state: RealmState, device: str) -> DeviceRecord | None:
+    """The device's record; None for one that waits for its certificates."""
+    try:
+        return state.find(device)
+    except PeerError:
+        return None
+
+
+def _standing(state: RealmState, device: str) -> str:
+    """`stands`, or why the device does not count."""
+    try:
+        state.device(device)
+    except PeerError as error:
+        return error.code
+    return "stands"
+
+
+def _leaves(state: RealmState, record: DeviceRecord) -> list[VerifiedCertificate]:
+    """The device's certificates, verified once more against the pinned authority, within their time."""
+    at = min(state.time(), record.not_after)
+    return [
+        state.authorities.verify(der, at, record.device_id, usage)
+        for der, usage in zip(record.certificates, DEVICE_USAGES, strict=False)
+    ]

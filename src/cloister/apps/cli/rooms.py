@@ -14,13 +14,13 @@ from cloister.apps.cli.session import caught_up, patiently, with_client
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
-    from cloister.client.api import RoomInfo, SequenceInfo, UserInfo
+    from cloister.client.api import CertificateInfo, RoomInfo, SequenceInfo, UserInfo
     from cloister.client.client import Client
 
 
 @click.group(cls=Commands)
 def room() -> None:
-    """Make rooms, show them, add and remove members."""
+    """Make rooms, show them, add and remove members, leave."""
 
 
 @room.command()
@@ -133,12 +133,38 @@ def remove(ctx: click.Context, name: str, user: tuple[str, ...]) -> None:
     _show(settings_of(ctx).screen, with_client(settings_of(ctx), work))
 
 
-@click.command(cls=Command)
+@room.command()
+@click.argument("name", metavar="ROOM")
 @click.pass_context
-def users(ctx: click.Context) -> None:
+def leave(ctx: click.Context, name: str) -> None:
+    """Leave a room; you read nothing that is written from then on.
+
+    Another member's device carries it out as soon as it is online. The last owner of a room that goes on hands it over
+    first, with: cloister room owners ROOM USER.
+    """
+
+    async def work(client: Client) -> RoomInfo:
+        found = await patiently(client, lambda: client.room(name))
+        return await _after(client, await client.end(found.id))
+
+    left = with_client(settings_of(ctx), work)
+    screen = settings_of(ctx).screen
+    _show(screen, left)
+    if left.state == "frozen":
+        screen.say("asked: another member's device takes you out as soon as it is online", "dim")
+
+
+@click.command(cls=Command)
+@click.option("--show", metavar="NAME", help="This user's certificates, as verified against the realm's authority.")
+@click.pass_context
+def users(ctx: click.Context, show: str | None) -> None:
     """Who is in the realm."""
     from cloister.apps.cli import view
     from cloister.client.text import safe_name
+
+    if show is not None:
+        _certificates(ctx, show)
+        return
 
     async def work(client: Client) -> list[UserInfo]:
         await caught_up(client)
@@ -152,6 +178,27 @@ def users(ctx: click.Context) -> None:
         trusted = {"own": "you", "link": "joined with your link", "log": "in the realm's log"}.get(user.how, user.how)
         screen.data(f"{safe_name(user.name):<{width}}  {devices}  ({trusted})")
         screen.record("user", **view.record_of(user))
+
+
+def _certificates(ctx: click.Context, name: str) -> None:
+    """Write a user's certificates."""
+    from cloister.apps.cli import view
+
+    async def work(client: Client) -> list[CertificateInfo]:
+        (user,) = plain([name]) or [name]
+        await caught_up(client)
+        return await client.certificates(user)
+
+    screen = settings_of(ctx).screen
+    found = with_client(settings_of(ctx), work)
+    for row in found:
+        screen.data(
+            f"{view.device_of(row.device):<12} {row.usage:<8} {row.state:<8} "
+            f"{view.iso(row.not_before)} to {view.iso(row.not_after)}  realm log {row.place}  serial {row.serial}"
+        )
+        screen.record("certificate", **view.record_of(row))
+    if found:
+        screen.say(f"all issued by the authority that was pinned at enrolment ({found[0].authority[:16]})", "dim")
 
 
 def names(text: str) -> list[str]:

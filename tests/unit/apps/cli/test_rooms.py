@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import structs
 
 from cloister.apps.cli.main import run
 from cloister.client import api
 from cloister.errors import UsageError
-from support.fake_backend import ROOM, FakeBackend, room
+from support.fake_backend import BOB, ROOM, FakeBackend, room
 
 
 @pytest.mark.parametrize("arguments", [["room", "show", "none"], ["room", "add", "none", "bob"]])
@@ -53,6 +54,18 @@ def test_a_room_is_found_by_title_or_id(name: str, backend: FakeBackend, capsys:
     assert "1234 5678" in capsys.readouterr().out
 
 
+def test_a_room_is_left_and_who_waits_for_the_others_is_told(
+    backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.rooms[0] = structs.replace(backend.rooms[0], state="frozen")
+    assert run(["room", "leave", "triad"]) == 0
+    assert api.EndRoom(room=ROOM) in backend.commands
+    assert "another member's device" in capsys.readouterr().err
+    backend.rooms[0] = structs.replace(backend.rooms[0], state="removed")
+    assert run(["room", "leave", "triad"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_members_are_added_and_removed(backend: FakeBackend) -> None:
     assert run(["room", "add", "triad", "dave", "@erin"]) == 0
     assert run(["room", "remove", "triad", "bob"]) == 0
@@ -81,6 +94,32 @@ def test_users_are_listed_with_how_they_are_known(backend: FakeBackend, capsys: 
     assert capsys.readouterr().out.splitlines() == ["alice  laptop  (you)", "bob    phone  (joined with your link)"]
     assert run(["users", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[1])["safety_number"] == "2"
+
+
+def test_a_users_certificates_are_shown(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    backend.certificates = [
+        api.CertificateInfo(
+            device=BOB,
+            usage=usage,
+            serial="3f",
+            not_before=0,
+            not_after=86_400_000,
+            state="revoked",
+            place=4,
+            authority="ab" * 32,
+            der="MAA=",
+        )
+        for usage in ("device", "sign")
+    ]
+    assert run(["users", "--show", "@bob"]) == 0
+    out, err = capsys.readouterr()
+    assert api.ListCertificates(user="bob") in backend.commands
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["phone", "device", "revoked"]
+    assert lines[1].endswith("realm log 4  serial 3f")
+    assert "pinned at enrolment (abababababababab)" in err
+    assert run(["users", "--show", "bob", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["der"] == "MAA="
 
 
 def test_the_message_numbers_of_a_room_are_shown(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
