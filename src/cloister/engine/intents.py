@@ -1,7 +1,8 @@
 """What people want of a room's membership, kept until it is true.
 
 A suite may lose a race, or be busy with another run: the intent stays and is tried again when the room has moved. An
-intent that is true already is dropped; one that the policy forbids is refused at once.
+intent that is true already is dropped; one that the policy forbids is refused at once. Leaving is asked of the others
+once in each epoch until one of them has carried it out.
 Source: docs/spec/suites.md ("Where intents live").
 """
 
@@ -19,7 +20,7 @@ from cloister.engine.rows import Intent
 from cloister.engine.store import Store
 from cloister.engine.unit import Unit
 from cloister.errors import UsageError
-from cloister.protocols.interface import Add, Change, NotReady, Rekey, Remove, SetPolicy, State
+from cloister.protocols.interface import Add, Change, Leave, NotReady, Rekey, Remove, SetPolicy, State
 
 _intent = msgspec.msgpack.Decoder(Intent)
 
@@ -46,6 +47,7 @@ class Intents:
             if not room.session.view.pending_changes:
                 with suppress(NotReady):
                     self._carry_out(unit, room, changes)
+                    _note(room, intent)
             self.keep(unit, room, intent)
 
     def keep(self, unit: Unit, room: Room, intent: Intent) -> None:
@@ -64,9 +66,11 @@ class Intents:
             changes = _changes(room, intent)
             if not changes or room.session.view.state is State.REMOVED:
                 self._drop(unit, room, number)
-            elif not room.session.view.pending_changes:
+            elif not room.session.view.pending_changes and not _asked(room, intent):
                 try:
                     self._carry_out(unit, room, changes)
+                    _note(room, intent)
+                    unit.put("intent", room.id + rows.key(number), rows.encode(intent))
                 except NotReady:
                     continue
                 except UsageError as error:
@@ -106,3 +110,15 @@ def _changes(room: Room, intent: Intent) -> list[Change]:
         case "owners":
             owners = tuple(intent.devices)
             return [SetPolicy(replace(view.policy, owners=owners))] if owners != view.policy.owners else []
+        case "leave":
+            return [Leave()] if set(intent.devices) & set(view.roster) else []
+
+
+def _asked(room: Room, intent: Intent) -> bool:
+    """Whether the others have been asked already, in this epoch: only they can take this device out."""
+    return intent.kind == "leave" and intent.epoch == room.session.view.epoch
+
+
+def _note(room: Room, intent: Intent) -> None:
+    if intent.kind == "leave":
+        intent.epoch = room.session.view.epoch

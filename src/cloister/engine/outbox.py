@@ -405,13 +405,16 @@ class Outbox:
         self.save(unit, row)
 
     def epoch_over(self, unit: Unit, room: bytes, token_hash: bytes | None) -> None:
-        """The room's log was read to the end of an epoch: what was sealed for another one than this is undone."""
+        """The room's log was read to the end of an epoch: what was sealed for another one than this is undone.
+
+        None: nothing more is sealed for now; what was made already (the order by which this device leaves) still goes.
+        """
         for number in list(self._lanes.get(room, ())):
             row = self.rows[number]
             if row.frame and row.token_hash != token_hash and not row.acked:
                 if row.kind == "text":
                     self.unseal(unit, row)
-                elif number not in self._sent:
+                elif token_hash is not None and number not in self._sent:
                     self.drop(unit, row)
 
     def give_up(self, unit: Unit, room: bytes) -> None:

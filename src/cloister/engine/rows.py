@@ -69,10 +69,11 @@ class OwnPrekey(Struct, array_like=True, kw_only=True):
 class Intent(Struct, array_like=True, kw_only=True):
     """A membership change that the person asked for and that is not true yet."""
 
-    kind: Literal["add", "remove", "rekey", "owners"]
+    kind: Literal["add", "remove", "rekey", "owners", "leave"]
     devices: list[str]
     """Of `owners`: users."""
     epoch: int
+    """In which it was asked for; of `leave`: in which it was asked last, -1 before."""
 
 
 class OwnInvite(Struct, array_like=True, kw_only=True):
