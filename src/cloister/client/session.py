@@ -28,7 +28,7 @@ from cloister.client.agent import Dialler, Driver
 from cloister.client.client import Client
 from cloister.client.profile import Profile, home, read_private, write_private
 from cloister.client.store import MEMORY, DeviceStore
-from cloister.client.transport import dial
+from cloister.client.transport import TCP, dial
 from cloister.engine import inputs
 from cloister.engine.account import Account
 from cloister.engine.guest import GuestEngine, guest_account, stored_account
@@ -172,8 +172,8 @@ async def _running(store: DeviceStore, address: str, dialler: Dialler) -> AsyncI
 
 
 def is_here(address: str) -> bool:
-    """Whether HOST:PORT is this machine."""
-    host = address.rpartition(":")[0].strip("[]")
+    """Whether HOST:PORT or tcp://HOST:PORT is this machine."""
+    host = address.removeprefix(TCP).rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True
     try:

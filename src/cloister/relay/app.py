@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -165,16 +166,18 @@ async def run_relay(
     *,
     synchronous: Synchronous = "FULL",
     guests: bool = False,
+    tcp: int | None = None,
     ready: Callable[[int], None] = lambda port: None,
     journal: Journal | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. `ready(port)` is called once connections are accepted; `guests` as `open_relay`.
 
+    With `tcp`, raw TCP is served on that port (0: any), and guests may come.
     `synchronous` is SQLite's; anything but FULL loses acknowledged entries on a power cut (tests show it).
     """
-    relay = open_relay(path, synchronous, guests=guests)
+    relay = open_relay(path, synchronous, guests=guests or tcp is not None)
     try:
-        server = _server(relay, journal or Journal(now_ms))
+        server = _server(relay, journal or Journal(now_ms), tcp)
         operations = relay.operations()
         operations.config = replace(relay.config, port=server.port)
         started = now_ms()
@@ -182,47 +185,54 @@ async def run_relay(
             "running": True,
             "pid": os.getpid(),
             "port": server.port,
+            **({} if server.tcp_port is None else {"tcp": server.tcp_port}),
             "connections": server.connections,
             "uptime_ms": now_ms() - started,
         }
-        socket = AdminSocket(relay.directory, operations, server.wake)
-        await socket.start()
+        door = AdminSocket(relay.directory, operations, server.wake)
+        await door.start()
         stopping = _stop_on_signals(server)
         ready(server.port)
         try:
             await server.run()
         finally:
             stopping()
-            await socket.stop()
+            await door.stop()
     finally:
         relay.close()
 
 
 def serve(
-    path: Path, *, synchronous: Synchronous = "FULL", guests: bool = False,
+    path: Path, *, synchronous: Synchronous = "FULL", guests: bool = False, tcp: int | None = None,
     ready: Callable[[int], None] = lambda port: None,
 ) -> None:  # fmt: skip
     """`run_relay` on uvloop: a whole relay process. Returns after SIGTERM or SIGINT."""
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)  # frames are many, short-lived and without cycles
-    uvloop.run(run_relay(path, synchronous=synchronous, guests=guests, ready=ready))
+    uvloop.run(run_relay(path, synchronous=synchronous, guests=guests, tcp=tcp, ready=ready))
 
 
-def _server(relay: Opened, journal: Journal) -> Server:
-    pem = relay.directory.read("tls.pem")
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        listener = listen(relay.config.listen, relay.config.port)
+        return listen(host, port)
     except OSError as error:
-        raise UnavailableError("unreachable", f"port {relay.config.port}: {error.strerror}") from error
+        raise UnavailableError("unreachable", f"port {port}: {error.strerror}") from error
+
+
+def _server(relay: Opened, journal: Journal, tcp: int | None) -> Server:
+    pem = relay.directory.read("tls.pem")
+    listening = _listen(relay.config.listen, relay.config.port)
+    stream = None if tcp is None else _listen(relay.config.listen, tcp)
     return Server(
         relay.core,
         relay.store,
-        listener,
+        listening,
         tls_context(str(relay.directory.path / "tls.pem")),
         sha256(certificate_der(pem)),
         now=now_ms,
         journal=journal,
         disk_full=lambda: disk_full(relay.directory.path),
+        tcp=stream,
     )
 
 

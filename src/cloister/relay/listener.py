@@ -137,9 +137,8 @@ def _at_home(accepted: sockets.socket) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether an IP address is of this machine and no network."""
     address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _tune(accepted: sockets.socket) -> None:

@@ -93,6 +93,11 @@ class Server:
         return self._listeners[0].port
 
     @property
+    def tcp_port(self) -> int | None:
+        """The port of raw TCP, None where it is not served."""
+        return self._listeners[1].port if len(self._listeners) > 1 else None
+
+    @property
     def connections(self) -> int:
         """Connections that stand."""
         return len(self._sockets)

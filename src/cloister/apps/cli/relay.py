@@ -90,9 +90,10 @@ def init(ctx: click.Context, folder: str | None, domain: str, realm: str | None,
 
 @relay.command()
 @click.option("--guests", is_flag=True, help="Let strangers chat by session codes (always so on this machine alone).")
+@click.option("--tcp", type=click.IntRange(1, 65535), metavar="PORT", help="Serve raw TCP there, too; guests may come.")
 @folder_option
 @click.pass_context
-def run(ctx: click.Context, folder: str | None, guests: bool) -> None:
+def run(ctx: click.Context, folder: str | None, guests: bool, tcp: int | None) -> None:
     """Serve until Ctrl+C or SIGTERM; the log goes to standard error."""
     from cloister.relay.app import serve
 
@@ -100,6 +101,7 @@ def run(ctx: click.Context, folder: str | None, guests: bool) -> None:
     serve(
         folder_of(folder),
         guests=guests,
+        tcp=tcp,
         ready=lambda port: screen.say(f"the relay listens on port {port}; Ctrl+C stops it", "good"),
     )
 
