@@ -62,6 +62,7 @@ def test_the_inviter_makes_the_room_and_all_acknowledge_it(n: int) -> None:
 
 def test_the_inviter_may_send_before_anybody_has_come() -> None:
     net, nodes = assembly(SUITE, 3)
+    assert (nodes[0].live.view.state, nodes[0].live.view.missing) == (State.PENDING, (nodes[1].name, nodes[2].name))
     net.settle(nodes[:1])
     assert nodes[0].live.view.missing == (nodes[1].name, nodes[2].name)
     nodes[0].say(b"waits for you")

@@ -24,6 +24,13 @@ CLOISTER = (sys.executable, "-m", "cloister.apps.cli")
 EVIL = Path(__file__).parents[1] / "support" / "evil_relay.py"
 NAMES = ("alice", "bob", "carol")
 MILESTONES = {
+    "transport": {
+        "confirmed 2/3 while carol is offline; the key is in use",
+        "invitation delivered late to carol who was offline",
+        "confirmed 3/3",
+        "sequence numbers in the database before and after restart: carol has alice 1, bob 1, carol 1",
+        "carol: confirmed by alice, bob, carol",
+    },
     "shares": {
         "hellos delivered late to carol who was offline",
         "shares delivered late to carol who was offline",

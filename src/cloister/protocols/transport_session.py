@@ -142,7 +142,10 @@ class TransportSession:
         room, epoch, own = room_of(draft), current(draft), own_commit(draft)
         context = None if own is None else own.to
         roster = context.roster if context is not None else (self._me.device,)
-        missing = unconfirmed(draft, self._agreement, epoch) if epoch else ()
+        if epoch is not None:
+            missing = unconfirmed(draft, self._agreement, epoch)
+        else:
+            missing = tuple(device for device in roster if device != self._me.device)
         return SessionView(
             suite=NAME,
             room=self._room,

@@ -112,6 +112,8 @@ def record_of(value: msgspec.Struct) -> dict[str, Any]:
 def agreement(room: api.RoomInfo) -> str:
     """How far a room's members have come with their key."""
     total = len(room.members)
+    if total == 1:
+        return "invited, waiting for the room"
     line = f"agreeing {total - len(room.missing)} of {total}"
     waited = ", ".join(sorted({user_of(device) for device in room.missing}))
     return f"{line} (waiting for {waited})" if waited else line

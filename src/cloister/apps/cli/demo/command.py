@@ -17,6 +17,7 @@ import click
 
 from cloister.apps.cli.demo.acts import NAMES
 from cloister.apps.cli.frame import Command, settings_of
+from cloister.apps.cli.prompt import password
 from cloister.errors import CloisterError, UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
 
 MEMBERS: Final = "alice,bob,carol"
 _MEMBERS_LEAST, _MEMBERS_MOST = 2, 8
+_PEOPLE: Final = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 _NAME_LEAST: Final = 3
 
 
 @click.command(cls=Command)
 @click.argument("suite", type=click.Choice(NAMES), default="nonces")
 @click.option("--members", default=MEMBERS, show_default=True, metavar="A,B,...", help="Who takes part.")
+@click.option("-n", "count", type=int, metavar="N", help=f"How many take part, {_MEMBERS_LEAST} to {_MEMBERS_MOST}.")
+@click.option("--ask-passwords", is_flag=True, help="Choose a password for each profile yourself.")
 @click.option("--keep", metavar="DIR", help="Keep everything in this new folder.")
 @click.pass_context
-def demo(ctx: click.Context, suite: str, members: str, keep: str | None) -> None:
+def demo(
+    ctx: click.Context, suite: str, members: str, count: int | None, ask_passwords: bool, keep: str | None
+) -> None:
     """A relay and three members on this machine, and a report.
 
     Each is a process of its own. They enrol by invite links, agree on a key, and talk; then everything that the relay
@@ -43,9 +49,10 @@ def demo(ctx: click.Context, suite: str, members: str, keep: str | None) -> None
     from cloister.apps.cli.demo.live import watching
 
     screen = settings_of(ctx).screen
-    names = _names(members)
+    names = _names(members if count is None else _people(count))
+    passwords = {name: password(f"Password of {name}", new=True) for name in names} if ask_passwords else {}
     with _folder(keep) as folder, watching(screen, names) as watch:
-        report = asyncio.run(perform(Plan(folder=folder, members=names, suite=suite), watch))
+        report = asyncio.run(perform(Plan(folder=folder, members=names, suite=suite, passwords=passwords), watch))
     show(screen, report, kept=keep)
 
 
@@ -62,6 +69,13 @@ def show(screen: Screen, report: Report, *, kept: str | None = None) -> None:
         raise CloisterError(code, sentence)
     names = ", ".join(told.name for told in report.members)
     screen.say(f"{names} talked through a relay that cannot read ({report.seconds:.1f} s)", "good")
+
+
+def _people(count: int) -> str:
+    """The first names of the list."""
+    if not _MEMBERS_LEAST <= count <= _MEMBERS_MOST:
+        raise UsageError("usage", f"the demo takes {_MEMBERS_LEAST} to {_MEMBERS_MOST} members")
+    return ",".join(_PEOPLE[:count])
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ class Plan:
     suite: str = "nonces"
     title: str = field(default_factory=lambda: f"garden-{secrets.token_hex(4)}")
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    """What the person has chosen for the members' profiles; empty: random ones, with little work against guessing."""
     relay: Sequence[str] = CLOISTER
     patience: float = 60.0
 
@@ -118,7 +120,7 @@ class Conductor:
         self.milestones: list[str] = []
         self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._texts = {name: plan.texts_of(name) for name in plan.members}
-        self._passwords = {name: secrets.token_urlsafe(12) for name in plan.members}
+        self._passwords = plan.passwords or {name: secrets.token_urlsafe(12) for name in plan.members}
 
     @property
     def folder(self) -> Path:
@@ -184,6 +186,7 @@ class Conductor:
                 "password": self._passwords[member.name],
                 "members": [other for other in self._plan.members if other != member.name],
                 "title": self._plan.title,
+                "guessable": bool(self._plan.passwords),
             }
             await member.tell(spec)
         await self._all_reach(0, lambda event: event["what"] == "enrolled")

@@ -2,9 +2,9 @@
 
 Source: docs/demo.md ("Processes"). JSON lines both ways, over pipes that nobody else can open.
 
-    <- {"home", "link", "user", "password", "members", "title"}                 the first line: who this member is
+    <- {"home", "link", "user", "password", "guessable", "members", "title"}    the first line: who this member is
     -> enrolled, waiting, milestone, ready, received, alarm, failed, left, told what happens, as it happens
-    <- {"do": "create" | "send" | "settle" | "tell" | "leave" | "return" | "end", ...}     one step of the demo
+    <- {"do": "create" | "send" | "settle" | "sequence" | "tell" | "leave" | "return" | "end", ...}    one step
 
 A member that is told to leave sends what it has made and closes its profile; it hears nothing until it returns.
 At the end the member opens its own store and writes its secrets, one hexadecimal line each, to the file descriptor
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Tell = Callable[..., None]
 
 VAULT_COST: Final = 2**15
-"""scrypt's N for the demo's vaults, the least that is allowed: their passwords are random and live for seconds."""
+"""scrypt's N for vaults with random passwords that live for seconds, the least that is allowed."""
 
 
 @click.command("demo-member", cls=Command, hidden=True)
@@ -59,12 +59,14 @@ async def _member(secrets_to: int) -> None:
     from cloister.client.client import Client
     from cloister.client.inventory import secrets_of
     from cloister.client.setup import enrol
+    from cloister.identity.vault import DEFAULT_N
 
     told = Typed()
     spec = json.loads(await anext(told))
     profile, password = Path(spec["home"]) / spec["user"], spec["password"]
     try:
-        made = await enrol(profile, spec["link"], user=spec["user"], password=password, cost=VAULT_COST)
+        cost = DEFAULT_N if spec["guessable"] else VAULT_COST
+        made = await enrol(profile, spec["link"], user=spec["user"], password=password, cost=cost)
         tell("enrolled", device=made.device)
         part = Part(spec, tell)
         while True:
@@ -128,6 +130,10 @@ class Part:
                 room = await self._client.room(self._spec["title"])
                 await self._client.send(room.id, step["text"])
                 self._sent.append(step["text"])
+            case "sequence":
+                room = await self._client.room(self._spec["title"])
+                rows = await self._client.sequence(room.id)
+                self._tell("sequence", rows=[{"epoch": row.epoch, "user": row.user, "next": row.next} for row in rows])
             case "settle":
                 await caught_up(self._client)
                 self._tell("settled")
