@@ -18,8 +18,12 @@ import msgspec
 
 from cloister.client.profile import Profile
 from cloister.client.store import DeviceStore
+<<<<<<< Updated upstream
 from cloister.engine.account import Account
 from cloister.engine.rows import OwnPrekey, RoomRow
+=======
+from cloister.engine.account import ROW, Account
+>>>>>>> Stashed changes
 from cloister.errors import UsageError
 from cloister.mls import KeyPackageSecrets, stored_secrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND
@@ -53,7 +57,7 @@ def secrets_of(profile: str | Path, password: str) -> list[tuple[str, bytes]]:
 
 
 def _account(store: DeviceStore) -> Iterator[tuple[str, bytes]]:
-    stored = store.get("meta", b"account")
+    stored = store.get("meta", ROW)
     if stored is None:
         return
     account = Account.decode(stored)

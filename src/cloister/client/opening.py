@@ -45,11 +45,11 @@ async def _owned(place: Profile, key: bytes) -> AsyncIterator[Backend]:
     from cloister.client.doorway import doorway
     from cloister.client.store import DeviceStore
     from cloister.client.suites import SUITES
-    from cloister.engine.account import Account
+    from cloister.engine.account import ROW, Account
 
     store = DeviceStore(place.database, key)
     try:
-        account = store.get("meta", b"account")
+        account = store.get("meta", ROW)
         if account is None:
             raise UsageError("no_profile", f"{place.name} was not enrolled; run cloister setup again")
         agent = Agent(Account.decode(account), SUITES, store)

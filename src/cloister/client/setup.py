@@ -26,6 +26,7 @@ from cloister.client.store import DeviceStore
 from cloister.client.suites import SUITES
 from cloister.client.transport import Connection, dial
 from cloister.codec.cbor import Fields, enc
+from cloister.engine.account import ROW as _ACCOUNT
 from cloister.engine.account import Account
 from cloister.engine.store import Delete, Put
 from cloister.engine.values import ConnectionChanged
@@ -39,7 +40,6 @@ from cloister.primitives import Rng
 from cloister.wire import frames, login
 
 _PENDING: Final = b"pending enrolment"
-_ACCOUNT: Final = b"account"
 PATIENCE: Final = 30.0
 """Seconds for the relay's answers."""
 

@@ -7,11 +7,15 @@ hashes of the relay's identity key and of the authority's root, as the invite li
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.identity.credential import parse_device_id
 from cloister.identity.keys import DeviceKeys, UserKeys
+
+ROW: Final = b"account"
+"""Where the store keeps it, in its table `meta`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

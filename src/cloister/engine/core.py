@@ -41,6 +41,7 @@ from cloister.engine.rows import Outgoing
 from cloister.engine.store import Store
 from cloister.engine.unborn import Unborn
 from cloister.engine.unit import Unit
+from cloister.engine.upkeep import Upkeep, stored_account
 from cloister.engine.users import Users
 from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged
 from cloister.errors import CloisterError, PeerError, UnavailableError
@@ -60,7 +61,7 @@ class Engine:
     def __init__(self, account: Account, suites: Mapping[str, Suite], store: Store, rng: Rng) -> None:
         self._store = store
         self._rng = rng
-        self._account = account
+        account = self._account = stored_account(store) or account
         self._realm = RealmLog.load(store, account)
         self.link = Link(account)
         me = Me(device=account.device, keys=account.keys, directory=self._directory, realm=account.realm)
@@ -77,9 +78,11 @@ class Engine:
         self._requests = self.rooms.requests = Requests(account, self._realm, self.rooms)
         self._intents = Intents(self.rooms)
         self._unborn = Unborn(self.rooms)
+        self._upkeep = Upkeep(account, self.link, self._realm)
         self._inbox = Inbox(
-            account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._unborn, self._need_realm
-        )
+            account, me, suites, self.link, self._realm, self.rooms, self._prekeys, self._unborn,
+            self._upkeep.mailbox_keys, self._need_realm,
+        )  # fmt: skip
         self._commands = Commands(
             account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users,
             self._requests, broadcasts,
@@ -93,6 +96,7 @@ class Engine:
         self._messages.load(self._store)
         self._users.load(self._store)
         self._inbox.load(unit)
+        self._upkeep.load(unit)
         if self._realm.size:
             self.link.load(unit, self._realm.state().relay_key)
             self.rooms.load(self._store)
@@ -140,6 +144,7 @@ class Engine:
             times += [log.retry_at for log, _token in self._logs()]
             times += [claim.until for room in self.rooms.rooms.values() for claim in room.log.claims.values()]
             times += [self.outbox.retry_at, self._group_infos.retry_at]
+            times += self._upkeep.next_wake(self._inbox.quiet_since) if self._realm.size else []
         return min((time for time in times if time), default=None)
 
     def _execute(self, unit: Unit, what: inputs.Execute) -> None:
@@ -153,6 +158,7 @@ class Engine:
         self.outbox.disconnected()
         self._inbox.disconnected()
         self._prekeys.disconnected()
+        self._upkeep.disconnected()
         self._group_infos.disconnected()
         for log, _token in self._logs():
             if log.state is not LogState.BROKEN:
@@ -236,8 +242,15 @@ class Engine:
             self.rooms.caught(unit, room, error, head)
 
     def _done(self, unit: Unit, asked: Asked) -> None:
-        if asked.what == "outbox":
-            self.outbox.acked(unit, asked)
+        match asked.what:
+            case "outbox":
+                self.outbox.acked(unit, asked)
+            case "mailopen":
+                self._inbox.answered(unit)
+            case "mailkey":
+                self._upkeep.published(unit, asked.ref)
+            case _:
+                """Nothing waits for the others."""
 
     def _refused(self, unit: Unit, refused: frames.Refused) -> None:
         if not self.link.online:  # the login was refused
@@ -381,6 +394,7 @@ class Engine:
             self._inbox.open(unit)
             if self._realm.size:
                 self._prekeys.pump(unit)
+                self._upkeep.pump(unit, self._inbox.quiet_since)
                 self._group_infos.pump(unit)
             self.outbox.pump(unit)
 

@@ -27,6 +27,7 @@ from cloister.engine.unit import Unit
 from cloister.engine.values import Alarm
 from cloister.errors import CloisterError, PeerError, UsageError
 from cloister.identity.mailbox import MailboxItem, open_item
+from cloister.primitives.dh import DhKey
 from cloister.primitives.signature import VerifyKey
 from cloister.protocols.interface import Behind, Channel, ChannelKind, Effects, Envelope, Me, Session, Suite
 from cloister.wire import frames, limits
@@ -52,9 +53,11 @@ class Inbox:
     rooms: Rooms
     prekeys: Prekeys
     unborn: Unborn
+    mailbox_keys: Callable[[], list[DhKey]]
     need_realm: Callable[[Unit, int], None]
     position: int = 0
     opened: bool = False
+    _quiet: int | None = None
     _held: list[frames.Item] = field(default_factory=list)
     _beside: dict[bytes, bytes] = field(default_factory=dict)
     """Token of an epoch -> what stands beside its commit, while the item that needs it is judged."""
@@ -67,7 +70,7 @@ class Inbox:
 
     def disconnected(self) -> None:
         """What was not handled comes again."""
-        self.opened = False
+        self.opened, self._quiet = False, None
         self._held.clear()
         self._waiting, self._tried = False, 0
 
@@ -85,6 +88,15 @@ class Inbox:
             self.position, self.opened = 0, False
             unit.put("meta", b"mail position", bytes(8))
 
+    @property
+    def quiet_since(self) -> int | None:
+        """When the mailbox last gave something (ms); None while something waits, or before it was opened."""
+        return None if self._held else self._quiet
+
+    def answered(self, unit: Unit) -> None:
+        """The relay sends what waits."""
+        self._quiet = unit.now
+
     def received(self, unit: Unit, items: list[frames.Item]) -> None:
         """Items came; a relay that sends more than a mailbox holds breaks a rule."""
         if len(self._held) + len(items) > limits.MAILBOX.value:
@@ -97,6 +109,7 @@ class Inbox:
                 raise PeerError("gap", "mail whose number lies ahead of all that a mailbox holds")
             last = item.number
         self._held.extend(items)
+        self._quiet = unit.now
         self.work(unit)
 
     def realm_came(self, unit: Unit) -> None:
@@ -137,7 +150,7 @@ class Inbox:
         """
         wait = 0
         try:
-            opened = open_item(item.body, self.account.device, [self.account.keys.mailbox], self._sender_key)
+            opened = open_item(item.body, self.account.device, self.mailbox_keys(), self._sender_key)
             wait = self._route(unit, opened, item)
         except Behind as error:
             if error.need.what == "group info":

@@ -40,7 +40,8 @@ class Asked:
     """What an open request was for: `ref` is a log id or an outbox number, `tag` the entry id that was sent."""
 
     what: Literal[
-        "log", "outbox", "mail", "mailopen", "mailkeys", "invite", "prekeys", "claim", "stage", "groupinfo", "meeting",
+        "log", "outbox", "mail", "mailopen", "mailkey", "mailkeys", "certify", "invite", "prekeys", "claim", "stage",
+        "groupinfo", "meeting",
     ]  # fmt: skip
     ref: bytes | int = b""
     tag: bytes = b""

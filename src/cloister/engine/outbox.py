@@ -69,6 +69,7 @@ class Outbox:
     _sent: set[int] = field(default_factory=set)
     _own: dict[bytes, int] = field(default_factory=dict)
     _mail_keys: dict[str, bytes | None] = field(default_factory=dict)
+    _keys_from: int = 0
     _keys_asked: bool = False
     _asked_for: list[str] = field(default_factory=list)
     _pause: int = RETRY
@@ -208,7 +209,10 @@ class Outbox:
         self.retry_at = 0
 
     def pump(self, unit: Unit) -> None:
-        """Send what can be sent."""
+        """Send what can be sent; others' mailbox keys are asked for anew each day."""
+        if self._keys_from + limits.DAY < unit.now:
+            self._mail_keys.clear()
+            self._keys_from = unit.now
         if not self.link.online or unit.now < self.retry_at:
             return
         self.retry_at = 0

@@ -66,6 +66,14 @@ class OwnPrekey(Struct, array_like=True, kw_only=True):
     last_resort: bool
 
 
+class MailboxKeys(Struct, array_like=True, kw_only=True):
+    """When the mailbox key was changed (ms), whether the relay has its statement, and the private key before it."""
+
+    since: int
+    told: bool
+    old: bytes = b""
+
+
 class Intent(Struct, array_like=True, kw_only=True):
     """A membership change that the person asked for and that is not true yet."""
 

@@ -324,6 +324,13 @@ class PrekeysLow(Frame, frozen=True, tag="prekeyslow"):
     suite: Kind
 
 
+class Certify(Frame, frozen=True, tag="certify"):
+    """Renew this device's certificates for the keys it has: its requests; the realm log brings the answer."""
+
+    rid: Uint
+    requests: Annotated[list[Annotated[bytes, Meta(max_length=limits.CERTIFICATE.value)]], Meta(max_length=3)]
+
+
 class Append(Frame, frozen=True, tag="append"):
     """Append a record to the realm log: a manifest, certificates or a CRL (`identity.realm` checks it)."""
 
@@ -397,7 +404,7 @@ class Bye(Frame, frozen=True, tag="bye"):
 BeforeLogin = Hello | Login | GuestLogin | Enrol
 Request = (
     Present | Forget | Post | Commit | GetGroupInfo | OpenRun | Stage | Deposit | MailOpen | MailAck
-    | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Append | InvitePut | UserList | GetPubkey
+    | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Certify | Append | InvitePut | UserList | GetPubkey
     | CreateSession | JoinSession | Pass | Release
 )  # fmt: skip
 Answer = (

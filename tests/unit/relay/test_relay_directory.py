@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from cloister.identity.certificate import build_requests
 from cloister.identity.keys import identity_fingerprint
 from cloister.identity.mailbox import MailboxKey
 from cloister.identity.records import NewCertificates, NewCrl, NewManifest
 from cloister.primitives.dh import DhKey
 from cloister.wire import frames, limits
-from cloister.wire.frames import REALM_LOG, Ack, Append, Done, GetMailKeys, GetPubkey, MailKeys, PutMailKey, UserList
+from cloister.wire.frames import (
+    REALM_LOG,
+    Ack,
+    Append,
+    Certify,
+    Done,
+    GetMailKeys,
+    GetPubkey,
+    MailKeys,
+    PutMailKey,
+    UserList,
+)
 from support.people import Person
 from support.relays import Client, World
 
@@ -79,6 +91,51 @@ def test_an_older_mailbox_key_is_refused(world: World, ann: Client) -> None:
     ann.ask(PutMailKey(rid=ann.next(), statement=MailboxKey.make(me.id, me.device, world.now).encode()), Done)
     older = MailboxKey.make(me.id, me.device, world.now - 1).encode()
     assert ann.refused(PutMailKey(rid=ann.next(), statement=older)) == "replay"
+
+
+# --- certificates -------------------------------------------------------------------------------------------
+
+
+def certify(world: World, client: Client, name: str = "ann") -> Certify:
+    person = world.people[name]
+    return Certify(rid=client.next(), requests=list(build_requests(person.device, person.id)))
+
+
+def ripe(world: World) -> None:
+    """Sixty days later: renewals are due."""
+    world.now += 60 * limits.DAY + limits.MINUTE
+
+
+def test_certificates_are_not_renewed_before_their_time(world: World, ann: Client) -> None:
+    size = world.core.directory.realm.size
+    assert ann.refused(certify(world, ann)) == "quota"
+    assert world.core.directory.realm.size == size
+
+
+def test_requests_for_another_device_or_other_keys_are_refused(world: World, ann: Client) -> None:
+    ripe(world)
+    size = world.core.directory.realm.size
+    assert ann.refused(certify(world, ann, "bob")) == "wrong_name"
+    me = world.people["ann"]
+    other = build_requests(world.people["bob"].device, me.id)
+    assert ann.refused(Certify(rid=ann.next(), requests=list(other))) == "conflict"
+    assert ann.refused(Certify(rid=ann.next(), requests=[])) == "bad_cert"
+    assert world.core.directory.realm.size == size
+
+
+def test_an_expired_device_renews_nothing(world: World, ann: Client) -> None:
+    world.now += 91 * limits.DAY
+    assert ann.refused(certify(world, ann)) == "expired"
+
+
+def test_certificates_are_renewed_once_for_the_same_keys(world: World, ann: Client) -> None:
+    before = world.core.directory.realm.device(world.people["ann"].id)
+    ripe(world)
+    ann.ask(certify(world, ann), Done)
+    after = world.core.directory.realm.device(world.people["ann"].id)
+    assert after.spki_hashes == before.spki_hashes
+    assert after.not_after > before.not_after
+    assert ann.refused(certify(world, ann)) == "quota"
 
 
 # --- views --------------------------------------------------------------------------------------------------

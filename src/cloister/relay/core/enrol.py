@@ -34,7 +34,7 @@ from cloister.relay.core.quota import Buckets
 from cloister.relay.core.state import Peer, State
 from cloister.relay.store.interface import InviteRow, PutEnrolment, PutInvite, PutMeta, Store
 from cloister.wire import limits
-from cloister.wire.frames import Enrol, Enrolled, InvitePut, digest
+from cloister.wire.frames import Certify, Enrol, Enrolled, InvitePut, digest
 from cloister.wire.login import NO_TLS
 
 AUTHORITY: str = "authority"
@@ -118,6 +118,16 @@ class Admission:
         self._store_authority()
         self._directory.keep_mail_key(device, application.mailbox.encode())
         return enc("enrolled", row.seq, list(leaves))
+
+    def certify(self, peer: Peer, frame: Certify, now: int) -> None:
+        """New leaves for a device's keys, from RENEWAL before the old ones end; the realm log has them first."""
+        ends = self._directory.realm.device(peer.device).not_after
+        if ends < now:
+            raise PeerError("expired")
+        if ends - limits.RENEWAL.value > now:
+            raise PeerError("quota", "certificates that are not due yet")
+        self.issue(frame.requests, peer.device, now)
+        self._gathering.done(peer, frame.rid)
 
     # --- invites --------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ from cloister.wire.frames import (
     Ack,
     Append,
     Bye,
+    Certify,
     Commit,
     CreateSession,
     Deposit,
@@ -85,10 +86,16 @@ COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Get
 """What a request takes of limits.POST_RATE; one where it is not named."""
 _IN_FLIGHT: Final = limits.IN_FLIGHT.value
 _SEND_BUFFER: Final = limits.SEND_BUFFER.value
+<<<<<<< Updated upstream
 _FRAME: Final = limits.FRAME.value
 _READY: Final = State.READY
 _CLOSED: Final = State.CLOSED
 STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Append, InvitePut})
+=======
+STORING: Final = frozenset(
+    {Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Certify, Append, InvitePut}
+)
+>>>>>>> Stashed changes
 """Requests that a full disk refuses (`storage_full`); reading and acknowledging mail go on."""
 
 
@@ -160,6 +167,7 @@ class RelayCore:
                 GetMailKeys: self.directory.get_mail_keys,
                 PrekeysPut: self._prekeys.put,
                 PrekeysClaim: self._prekeys.claim,
+                Certify: self.admission.certify,
                 Append: self.directory.append,
                 InvitePut: self.admission.invite_put,
                 UserList: self.directory.user_list,
