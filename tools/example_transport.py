@@ -23,7 +23,7 @@ _A, _B = "cloister://home/u/alice/d/phone", "cloister://home/u/bob/d/phone"
 _LINE: Final = 64
 
 
-class _Signer:
+class StandIn:
     """Stands in for RSA-PSS."""
 
     def sign(self, message: bytes) -> bytes:
@@ -31,11 +31,12 @@ class _Signer:
         return b"\xbb" * SIZE
 
 
-def _counting(first: int, size: int) -> bytes:
+def counting(first: int, size: int) -> bytes:
+    """`size` bytes that count up from `first`."""
     return bytes((first + i) % 256 for i in range(size))
 
 
-def _shown(data: bytes) -> list[str]:
+def shown(data: bytes) -> list[str]:
     """Bytes in hexadecimal, 64 a line; what RSA gave as one word."""
     text = data.hex()
     for byte in ("aa", "bb"):
@@ -52,7 +53,7 @@ def _context(room: bytes) -> tuple[Context, steps.Terms]:
         variant=steps.PLAIN,
         room=room,
         epoch=1,
-        run_id=_counting(0x10, 16),
+        run_id=counting(0x10, 16),
         prev_th=NO_TH,
         proposer=_A,
         deadline=_NOW + steps.ACK_LIFE,
@@ -81,25 +82,25 @@ def _context(room: bytes) -> tuple[Context, steps.Terms]:
 
 def example() -> str:
     """The lines of the example."""
-    suite, room, key = steps.Steps(), _counting(0x00, 16), _counting(0x40, 32)
+    suite, room, key = steps.Steps(), counting(0x00, 16), counting(0x40, 32)
     context, terms = _context(room)
     ctx, key_hash = terms.ctx, steps.Steps().key_hash(terms.ctx, _A, key)
     keys = steps.keys_of(suite, terms, key_hash, key)
     box = steps.Box(context=context, invitees=(_B,), head=None)
-    commit = steps.CommitEntry(terms.run_id, key_hash, steps.seal_box(keys, box, _Signer(), ctx, key_hash)).encode()
+    commit = steps.CommitEntry(terms.run_id, key_hash, steps.seal_box(keys, box, StandIn(), ctx, key_hash)).encode()
     token = steps.Token(
         terms=terms,
         to=_B,
         ts=_NOW,
-        invite_id=_counting(0x20, 16),
+        invite_id=counting(0x20, 16),
         key_hash=key_hash,
         ciphertext=b"\xaa" * SIZE,
         commit_hash=sha256(commit),
     )
-    invite = steps.Invite(token).signed(_Signer()).encode()
+    invite = steps.Invite(token).signed(StandIn()).encode()
     agreed = keys.schedule(2)
     tag = mac(agreed.confirm, "transport ack mac", ctx, sha256(commit), _B)
-    ack = steps.ack_of(agreed.confirm, ctx, sha256(commit), _B, room, _Signer()).encode()
+    ack = steps.ack_of(agreed.confirm, ctx, sha256(commit), _B, room, StandIn()).encode()
     rows = [
         ("room", room),
         ("K", key),
@@ -120,6 +121,6 @@ def example() -> str:
     ]
     lines = [f"{'A, B':<16} {_A}, {_B}"]
     for name, value in rows:
-        first, *rest = _shown(value)
+        first, *rest = shown(value)
         lines += [f"{name:<16} {first}", *rest]
     return "\n".join(["```", *lines, f"{'key check':<16} {agreed.key_check}", "```", ""])

@@ -34,6 +34,8 @@ from cloister.engine import values
 from cloister.errors import REGISTRY
 from cloister.protocols.interface import CAPS_ROWS
 from cloister.wire import frames, limits
+from tools.example_code import example as code_example
+from tools.example_contributions import nonces_example, shares_example
 from tools.example_pair import example as pair_example
 from tools.example_transport import example as transport_example
 
@@ -174,7 +176,10 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "client-api": client_api,
     "cli": cli,
     "properties": properties,
+    "code-example": code_example,
+    "nonces-example": nonces_example,
     "pair-example": pair_example,
+    "shares-example": shares_example,
     "transport-example": transport_example,
 }
 
