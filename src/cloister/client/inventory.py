@@ -18,12 +18,8 @@ import msgspec
 
 from cloister.client.profile import Profile
 from cloister.client.store import DeviceStore
-<<<<<<< Updated upstream
-from cloister.engine.account import Account
-from cloister.engine.rows import OwnPrekey, RoomRow
-=======
 from cloister.engine.account import ROW, Account
->>>>>>> Stashed changes
+from cloister.engine.rows import OwnPrekey, RoomRow
 from cloister.errors import UsageError
 from cloister.mls import KeyPackageSecrets, stored_secrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND

@@ -86,16 +86,12 @@ COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Commit: 5, Stage: 5, Get
 """What a request takes of limits.POST_RATE; one where it is not named."""
 _IN_FLIGHT: Final = limits.IN_FLIGHT.value
 _SEND_BUFFER: Final = limits.SEND_BUFFER.value
-<<<<<<< Updated upstream
 _FRAME: Final = limits.FRAME.value
 _READY: Final = State.READY
 _CLOSED: Final = State.CLOSED
-STORING: Final = frozenset({Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Append, InvitePut})
-=======
 STORING: Final = frozenset(
     {Enrol, Post, Commit, OpenRun, Stage, Deposit, PutMailKey, PrekeysPut, Certify, Append, InvitePut}
 )
->>>>>>> Stashed changes
 """Requests that a full disk refuses (`storage_full`); reading and acknowledging mail go on."""
 
 
