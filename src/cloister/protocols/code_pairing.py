@@ -402,6 +402,8 @@ def _first(turn: Turn, pairing: Pairing | None, *, mine: bool, run: bytes, data:
     if mine:
         if pairing is not None and pairing.role == OPENER and pairing.commitment == run:
             turn.draft.put(PAIRING, b"", replace(pairing, begun=ts_ms, counted=True))
+        elif pairing is not None and pairing.role == ANSWERER and ts_ms > pairing.begun + RUN_TIME:
+            begin_again(turn)  # the own run counts by the log, but its exponent went when the other's was answered
         return
     if pairing is not None and (pairing.phase is Phase.EXPECT_ROOM or _stands(pairing, ts_ms)):
         return

@@ -26,8 +26,9 @@ PAGES = (
     "classic/shares.md",
     "classic/transport.md",
     "classic/pair.md",
+    "classic/code.md",
 )
-ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|TRA|PAI|COM|CTX|POL)-\d\d\b")
+ID = re.compile(r"\b(?:REC|RUN|CON|NON|SHA|TRA|PAI|COD|COM|CTX|POL)-\d\d\b")
 for _module in pkgutil.iter_modules(cloister.protocols.__path__, "cloister.protocols."):
     importlib.import_module(_module.name)
 OURS = {name for name in CHECKS if ID.fullmatch(name)}
