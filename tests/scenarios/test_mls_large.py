@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
 
-from cloister.client.suites import SUITES
 from cloister.engine import values
 from cloister.errors import PeerError
-from cloister.testing.member import Device
-from cloister.testing.realm import SmallRealm
 from cloister.wire import frames, limits
+from support.mls_world import MlsWorld, realm_of
 from support.world import World, live
-
-
-class MlsWorld(World):
-    """A world whose devices have no RSA keys, and suite `mls` only."""
-
-    def _device(self, name: str, realm: SmallRealm) -> Device:
-        device = Device(name, realm.accounts[name], {"mls": SUITES["mls"]}, self.network, seed=7)
-        self.events[name] = []
-        device.on_event = self.events[name].append
-        device.start()
-        return device
-
-    async def all_online(self) -> None:
-        await self.until(lambda: all(device.engine.link.idle for device in self.devices.values()))
-        await self.until(lambda: all(device.engine.knows(name) for name, device in self.devices.items()))
-
-    def views(self, room: str) -> set[tuple[int, int, str, str]]:
-        """(epoch, members, state, key check) of every device."""
-        found = set()
-        for device in self.devices.values():
-            here = device.engine.rooms.rooms.get(bytes.fromhex(room))
-            view = None if here is None else here.session.view
-            found.add((0, 0, "absent", "") if view is None else (
-                view.epoch, len(view.roster), view.state.value, view.key_check
-            ))  # fmt: skip
-        return found
-
-    async def one_room_of_all(self) -> None:
-        """The first makes a room of everybody; somebody else makes a new key, and all hear the first."""
-        await self.all_online()
-        names = list(self.devices)
-        first = self.devices[names[0]]
-        made = await first.execute(values.CreateRoom(title="all", suite="mls", members=names[1:]))
-        await self.until(lambda: {view[1:3] for view in self.views(made.id)} == {(len(names), "ready")})
-        await self.until(lambda: len(self.views(made.id)) == 1)
-        await self.devices[names[-1]].execute(values.RekeyRoom(room=made.id))
-        (before,) = self.views(made.id)
-        await self.until(lambda: before not in self.views(made.id) and len(self.views(made.id)) == 1)
-        await first.execute(values.Send(room=made.id, text="to all"))
-        await self.until(lambda: all(self.texts(name) == ["to all"] for name in names))
-        assert {name: self.alarms(name) for name in names if self.alarms(name)} == {}
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +18,6 @@ def few_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred for each device would be most of the work."""
     monkeypatch.setattr("cloister.engine.prekeys.STOCK", 2)
     monkeypatch.setattr(limits, "PREKEYS_LOW", replace(limits.PREKEYS_LOW, value=0))
-
-
-def realm_of(count: int) -> SmallRealm:
-    return SmallRealm([f"m{number:03}" for number in range(count)], random.Random("large").randbytes)
 
 
 def test_a_change_of_more_devices_than_one_claim_names_is_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
