@@ -147,8 +147,19 @@ def test_what_nobody_refused_is_merely_lost() -> None:
 def test_the_command_writes_rows_and_says_when_one_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = Row(suite="s", attack="a", fix="F1.1", original=SUCCEEDS, fixed=REFUSED, alone=REFUSED, by="bad_sig")
-    wrong = Row(suite="s", attack="b", fix="F1.2", original=SUCCEEDS, fixed=SUCCEEDS, alone=REFUSED, by="")
+    good = Row(
+        suite="s",
+        attack="a",
+        fix="F1.1",
+        original=SUCCEEDS,
+        fixed=REFUSED,
+        alone=REFUSED,
+        without=SUCCEEDS,
+        by="bad_sig",
+    )
+    wrong = Row(
+        suite="s", attack="b", fix="F1.2", original=SUCCEEDS, fixed=SUCCEEDS, alone=REFUSED, without=SUCCEEDS, by=""
+    )
     monkeypatch.setattr(command, "attacks", lambda suites: [good, wrong])
     monkeypatch.setattr(command, "judge", lambda row: row)
     page, rows = tmp_path / "page.md", tmp_path / "rows.json"
@@ -161,6 +172,7 @@ def test_the_command_writes_rows_and_says_when_one_is_wrong(
         "original": "succeeds",
         "fixed": "refused",
         "alone": "refused",
+        "without": "succeeds",
         "by": "bad_sig",
     }
     assert "2 attacks, 1 not as they must be" in capsys.readouterr().out

@@ -1,11 +1,12 @@
 """Fix x attack: each attack succeeds against a document, fails against the suite, and one fix put back stops it.
 
     Attack("nonces", "+1 answer", "F1.2", attempt)      attempt(subject) -> True: the attacker got what it wanted
-    judge(attack) -> Row                                three attempts, for real
+    judge(attack) -> Row                                four attempts, for real
 
-`attempt` is given three subjects in turn (`cloister.lab.originals`): the original as the document has it, the suite
-as people use it, and the original with the attack's ONE fix put back. It returns True when the attacker has what it
-wanted; it returns False, or lets the refusal of an honest device out as PeerError or UsageError, when not.
+`attempt` is given four subjects in turn (`cloister.lab.originals`): the original as the document has it, the suite
+as people use it, the original with the attack's ONE fix put back, and the suite with this one fix taken back. It
+returns True when the attacker has what it wanted; it returns False, or lets the refusal of an honest device out as
+PeerError or UsageError, when not. Where the last attempt fails, another fix stops the attack as well.
 
 `lab/attacks/<suite>.py` has the suite's `ATTACKS`; `python -m cloister.lab.attacks` runs them all. Sessions, a relay
 in memory and keys come from `cloister.testing.sessions`. Fixes of files, formats and defaults have no attack but a
@@ -42,7 +43,8 @@ class Attack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What happened: `original` and `fixed` (the suite), `alone` (the original with this one fix), each in a word.
+    """What happened, in a word each: `original`, `fixed` (the suite), `alone` (the original with this one fix),
+    `without` (the suite without it).
 
     `by` is the code, and the check's id where it has one, with which the suite refused; empty where there was nothing
     to refuse and the attacker merely learned nothing.
@@ -54,6 +56,7 @@ class Row:
     original: str
     fixed: str
     alone: str
+    without: str
     by: str
 
     @property
@@ -73,13 +76,21 @@ def attempted(attack: Attack, subject: Any) -> tuple[str, str]:
 
 
 def judge(attack: Attack) -> Row:
-    """The three attempts."""
+    """The four attempts."""
     originals = importlib.import_module(f"cloister.lab.originals.{attack.suite}")
     original, _ = attempted(attack, originals.original())
     fixed, by = attempted(attack, originals.product())
     alone, _ = attempted(attack, originals.original(frozenset({attack.fix})))
+    without, _ = attempted(attack, originals.original(frozenset(originals.FIXES) - {attack.fix}))
     return Row(
-        suite=attack.suite, attack=attack.name, fix=attack.fix, original=original, fixed=fixed, alone=alone, by=by
+        suite=attack.suite,
+        attack=attack.name,
+        fix=attack.fix,
+        original=original,
+        fixed=fixed,
+        alone=alone,
+        without=without,
+        by=by,
     )
 
 

@@ -1,8 +1,8 @@
 """Runs the attacks and prints what happened: `make attacks`, or `python -m cloister.lab.attacks`.
 
-Each attack is tried three times: on the document's original, on the suite, and on the original with the one fix put
-back. The exit status is 1 unless every attack succeeds on the first and fails on the other two. `--json` writes what
-happened as rows, `--page` as the table of a page, between its two marks.
+Each attack is tried four times: on the document's original, on the suite, on the original with the one fix put back,
+and on the suite with this one taken back. The exit status is 1 unless every attack succeeds on the first and fails on
+the next two. `--json` writes what happened as rows, `--page` as the table of a page, between its two marks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from cloister.lab.attacks import Row, attacks, judge
 
 BEGIN: Final = "<!-- attacks: written by make attacks -->"
 END: Final = "<!-- end of attacks -->"
-_TITLES: Final = ("fix", "attack", "original", "fix alone", "suite", "refused by")
+_TITLES: Final = ("fix", "attack", "original", "original with this fix", "suite", "refused by", "suite without it")
 
 
 def _line(row: Row) -> str:
+    words = (row.original, row.fixed, row.alone, row.without)
+    cells = zip(("original", "suite", "with it alone", "without it"), words, strict=True)
     by = row.by or ("nothing to learn" if row.holds else "")
-    return f"{row.fix:8} {row.attack:44} original {row.original:9} suite {row.fixed:9} fix alone {row.alone:9} {by}"
+    return f"{row.fix:8} {row.attack:38} {'  '.join(f'{name} {word}' for name, word in cells)}  {by}"
 
 
 def table_row(row: Row) -> str:
     """The row as a line of the page's table."""
     by = f"`{row.by}`" if row.by else "nothing is learned"
-    cells = (row.fix, f"{row.suite}: {row.attack}", row.original, row.alone, row.fixed, by)
+    cells = (row.fix, f"{row.suite}: {row.attack}", row.original, row.alone, row.fixed, by, row.without)
     return f"| {' | '.join(cells)} |\n"
 
 
