@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -25,6 +26,10 @@ from cloister.testing.store import MemoryStore
 from cloister.wire import frames
 from cloister.wire.log import Chain, ForkProof, certify_head_key, sign_head
 from support.world import World, live, small_realm
+
+
+NO_UNIT = SimpleNamespace(now=0)
+"""Stands for the unit of an input that writes nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +149,9 @@ def test_more_mail_than_a_mailbox_holds_ends_the_connection(realm: SmallRealm) -
         inbox = world.devices["alice"].engine._inbox
         inbox._waiting = True
         items = [frames.Item(number=number, item_id=bytes(16), body=bytes(1024)) for number in range(1, 1002)]
-        inbox.received(None, items[:1000])  # type: ignore[arg-type]
+        inbox.received(NO_UNIT, items[:1000])  # type: ignore[arg-type]
         with pytest.raises(PeerError) as caught:
-            inbox.received(None, items[1000:])  # type: ignore[arg-type]
+            inbox.received(NO_UNIT, items[1000:])  # type: ignore[arg-type]
         assert caught.value.code == "quota"
 
     live(story, realm)
@@ -233,9 +238,9 @@ def test_mail_that_was_given_before_is_the_relays_fault(realm: SmallRealm) -> No
         inbox = world.devices["alice"].engine._inbox
         inbox._waiting = True
         item = frames.Item(number=1, item_id=bytes(16), body=bytes(1024))
-        inbox.received(None, [item])  # type: ignore[arg-type]
+        inbox.received(NO_UNIT, [item])  # type: ignore[arg-type]
         with pytest.raises(PeerError) as caught:
-            inbox.received(None, [item])  # type: ignore[arg-type]
+            inbox.received(NO_UNIT, [item])  # type: ignore[arg-type]
         assert caught.value.code == "replay"
 
     live(story, realm)
