@@ -32,7 +32,7 @@ from typing import Any
 
 import aiohttp
 import uvloop
-from benchmarks.relay.raw_client import ROOM_TOKEN, Client, Member, log_in, populate, tls_context
+from benchmarks.relay.raw_client import ROOM_TOKEN, Client, Member, WebSocketLine, log_in, populate, tls_context
 
 from cloister.primitives.kdf import sha256
 from cloister.relay.app import init_relay
@@ -247,7 +247,7 @@ async def measure(window: int, turn: int) -> list[dict[str, Any]]:
 async def _enter(sockets: list[aiohttp.ClientWebSocketResponse], members: list[Member]) -> None:
     """Log everybody in for real, and present the room's token."""
     for number, (socket, member) in enumerate(zip(sockets, members, strict=True)):
-        client: Client = await log_in(socket, member)
+        client: Client = await log_in(WebSocketLine(socket), member)
         if number == 0:
             await client.create(ROOM)
         after = 0

@@ -11,9 +11,10 @@ import hashlib
 import secrets
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
@@ -100,24 +101,81 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-class Client:
-    """A logged-in device; requests are numbered, answers are found by number."""
+class Line(Protocol):
+    """A dialled connection; `tls` is the hash of the relay's certificate."""
+
+    tls: bytes
+
+    async def send(self, data: bytes) -> None:
+        """Send one message."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next message; ConnectionError when there is none."""
+        ...
+
+
+class WebSocketLine:
+    """A WebSocket of aiohttp."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
+        self.tls = _tls_hash(socket.get_extra_info("ssl_object"))
+
+    async def send(self, data: bytes) -> None:
+        """See `Line`."""
+        await self.socket.send_bytes(data)
+
+    async def receive(self) -> bytes:
+        """See `Line`."""
+        message = await self.socket.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise ConnectionError("closed")
+        data: bytes = message.data
+        return data
+
+
+class StreamLine:
+    """Raw TCP under TLS: each message after its length."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.tls = _tls_hash(writer.get_extra_info("ssl_object"))
+
+    async def send(self, data: bytes) -> None:
+        """See `Line`."""
+        self.writer.write(len(data).to_bytes(4, "big") + data)
+        await self.writer.drain()
+
+    async def receive(self) -> bytes:
+        """See `Line`."""
+        try:
+            size = int.from_bytes(await self.reader.readexactly(4), "big")
+            return await self.reader.readexactly(size)
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionError("closed") from error
+
+
+def _tls_hash(secured: ssl.SSLObject) -> bytes:
+    return hashlib.sha256(secured.getpeercert(True) or b"").digest()
+
+
+class Client:
+    """A logged-in device; requests are numbered, answers are found by number."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
         self.rid = 0
         self.pushed: list[frames.Answer] = []
 
     async def send(self, frame: frames.Frame) -> None:
         """Send one frame."""
-        await self.socket.send_bytes(frames.encode(frame))
+        await self.line.send(frames.encode(frame))
 
     async def receive(self) -> frames.Answer:
         """The next frame; ConnectionError when there is none."""
-        message = await self.socket.receive()
-        if message.type is not aiohttp.WSMsgType.BINARY:
-            raise ConnectionError("closed")
-        return frames.decode_answer(message.data)
+        return frames.decode_answer(await self.line.receive())
 
     def next(self) -> int:
         """A new request number."""
@@ -161,28 +219,42 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(host: str, port: int, member: Member) -> AsyncIterator[Client]:
-    """Dial and log in; ConnectionError when refused."""
+async def dial(host: str, port: int, *, tcp: bool = False) -> AsyncIterator[Line]:
+    """A connection over TLS, as a WebSocket or as raw TCP."""
+    if tcp:
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls_context(), limit=2**20)
+        try:
+            yield StreamLine(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+        return
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10)) as session:
         async with session.ws_connect(
             f"wss://{host}:{port}/v1", ssl=tls_context(), compress=0, max_msg_size=2**20, autoping=True
         ) as socket:
-            yield await log_in(socket, member)
+            yield WebSocketLine(socket)
     await asyncio.sleep(0.1)  # TLS transports end after their session
 
 
-async def log_in(socket: aiohttp.ClientWebSocketResponse, member: Member) -> Client:
-    """L1 to L4 on a WebSocket that stands."""
-    client = Client(socket)
-    certificate = socket.get_extra_info("ssl_object").getpeercert(True)
-    tls = hashlib.sha256(certificate).digest()
+@asynccontextmanager
+async def connect(host: str, port: int, member: Member, *, tcp: bool = False) -> AsyncIterator[Client]:
+    """Dial and log in; ConnectionError when refused."""
+    async with dial(host, port, tcp=tcp) as line:
+        yield await log_in(line, member)
+
+
+async def log_in(line: Line, member: Member) -> Client:
+    """L1 to L4 on a connection that stands."""
+    client = Client(line)
     first = login.hello(member.device, secrets.token_bytes)
     await client.send(first)
     second = await client.receive()
     if not isinstance(second, frames.Challenge):
         raise ConnectionError(str(second))
-    login.check_challenge(first, second, member.pin, tls, now_ms())
-    await client.send(login.login(first, second, member.keys.device, [], tls, now_ms()))
+    login.check_challenge(first, second, member.pin, line.tls, now_ms())
+    await client.send(login.login(first, second, member.keys.device, [], line.tls, now_ms()))
     fourth = await client.receive()
     if not isinstance(fourth, frames.Welcome):
         raise ConnectionError(str(fourth))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.relay.raw_client import Member, populate
 
-from cloister.relay.app import init_relay
+from cloister.relay.app import init_relay, status
 from cloister.relay.store.sqlite import Synchronous
 from support.need import REPOSITORY
 
@@ -25,6 +25,7 @@ class RelayProcess:
     members: list[Member]
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
+    tcp: int = 0
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,12 +37,12 @@ class RelayProcess:
         init_relay(path, "system.example", "127.0.0.1", 0, listen_on="127.0.0.1")
         return cls(path, populate(path, people))
 
-    def start(self, mode: Synchronous = "FULL") -> float:
-        """Start it; seconds until it accepts connections."""
+    def start(self, mode: Synchronous = "FULL", *, tcp: bool = False) -> float:
+        """Start it, with raw TCP if asked; seconds until it accepts connections."""
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.relay.process", str(self.path), mode],
+                [sys.executable, "-m", "benchmarks.relay.process", str(self.path), mode, *(["tcp"] if tcp else [])],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=REPOSITORY,
@@ -50,6 +51,8 @@ class RelayProcess:
         line = self.process.stdout.readline()
         assert line, self.log.read_text()
         self.port = int(line)
+        if tcp:
+            self.tcp = status(self.path)["tcp"]
         return time.monotonic() - began
 
     @property

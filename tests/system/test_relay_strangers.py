@@ -1,4 +1,7 @@
-"""A real relay against bad and slow clients: a clear end for them, bounded memory, nothing for the others to notice."""
+"""A real relay against bad and slow clients: a clear end for them, bounded memory, nothing for the others to notice.
+
+What concerns frames holds for both transports, WebSocket and raw TCP (`kind`).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,22 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from benchmarks.relay.raw_client import ROOM_TOKEN, Client, Member, connect, log_in, tls_context
+from benchmarks.relay.raw_client import (
+    ROOM_TOKEN,
+    Client,
+    Line,
+    Member,
+    StreamLine,
+    WebSocketLine,
+    connect,
+    dial,
+    log_in,
+    tls_context,
+)
 
 from cloister.primitives.kdf import sha256
 from cloister.relay.app import now_ms
+from cloister.relay.framing import prefixed
 from cloister.wire import frames, limits, login
 from support.processes import RelayProcess
 
@@ -27,12 +42,13 @@ pytestmark = pytest.mark.system
 ROOM = sha256(b"the room of the strangers")[:16]
 IDLE = 2_000
 MIB = 1024 * 1024
+both = pytest.mark.parametrize("kind", ["websocket", "tcp"])
 
 
 @pytest.fixture
 def relay(tmp_path: Path) -> Iterator[RelayProcess]:
     made = RelayProcess.make(tmp_path / "relay", 4)
-    made.start()
+    made.start(tcp=True)
     yield made
     assert made.stop() == 0
 
@@ -52,6 +68,10 @@ async def posts(client: Client, first: int, count: int) -> list[float]:
         assert isinstance(await client.ask(a_post(client, number, b"x" * 300)), frames.Ack)
         times.append(time.perf_counter() - began)
     return times
+
+
+def port_of(relay: RelayProcess, kind: str) -> int:
+    return relay.tcp if kind == "tcp" else relay.port
 
 
 def raw(port: int) -> ssl.SSLSocket:
@@ -116,21 +136,21 @@ def test_compression_is_never_agreed_on(relay: RelayProcess) -> None:
 # --- bytes that are no frames -------------------------------------------------------------------------------
 
 
-async def said(relay: RelayProcess, member: Member | None, data: bytes | str) -> list[frames.Answer]:
+async def said(relay: RelayProcess, kind: str, member: Member | None, data: bytes) -> list[frames.Answer]:
     """What the relay says to one message, until it ends the connection."""
     heard: list[frames.Answer] = []
-    async with aiohttp.ClientSession() as session:
-        url = f"wss://127.0.0.1:{relay.port}/v1"
-        async with session.ws_connect(url, ssl=tls_context(), max_msg_size=2**21) as messages:
-            if member is not None:
-                await log_in(messages, member)
-            await (messages.send_bytes(data) if isinstance(data, bytes) else messages.send_str(data))
-            async for message in messages:
-                heard.append(frames.decode_answer(message.data))
+    async with dial("127.0.0.1", port_of(relay, kind), tcp=kind == "tcp") as line:
+        if member is not None:
+            await log_in(line, member)
+        with contextlib.suppress(ConnectionError):
+            await line.send(data)
+            while True:
+                heard.append(frames.decode_answer(await line.receive()))
     return heard
 
 
-def test_garbage_surplus_unknown_and_oversize_end_one_connection_and_no_other(relay: RelayProcess) -> None:
+@both
+def test_garbage_surplus_unknown_and_oversize_end_one_connection_and_no_other(relay: RelayProcess, kind: str) -> None:
     async def attack() -> None:
         rng = random.Random(3)
         async with connect("127.0.0.1", relay.port, relay.members[0]) as witness:
@@ -139,17 +159,13 @@ def test_garbage_surplus_unknown_and_oversize_end_one_connection_and_no_other(re
             whole = frames.encode(frames.UserList(rid=1))
             surplus = bytes([whole[0] + 1]) + whole[1:] + b"\x01"
             bad = [b"", b"\xc1", rng.randbytes(300), surplus, whole + b"\x00", b"\x92\xa7unknown\x01", b"\x91" * 5000]
+            refused = [frames.Bye(code="bad_encoding")]
             for data in bad:
-                assert await said(relay, relay.members[1], data) == [frames.Bye(code="bad_encoding")]
-                assert await said(relay, None, data) == [frames.Bye(code="bad_encoding")]
-            assert await said(relay, relay.members[1], "text") == [frames.Bye(code="bad_encoding")]
-            assert await said(relay, None, bytes(limits.LOGIN_FRAME.value + 1)) == [frames.Bye(code="bad_encoding")]
-            assert await said(relay, relay.members[1], bytes(limits.FRAME.value + 1)) in (
-                [], [frames.Bye(code="bad_encoding")],
-            )  # fmt: skip
-            assert await said(relay, relay.members[1], bytes(8 * limits.FRAME.value)) in (
-                [], [frames.Bye(code="bad_encoding")],
-            )  # fmt: skip
+                assert await said(relay, kind, relay.members[1], data) == refused
+                assert await said(relay, kind, None, data) == refused
+            assert await said(relay, kind, None, bytes(limits.LOGIN_FRAME.value + 1)) == refused
+            for size in (limits.FRAME.value + 1, 8 * limits.FRAME.value):  # the end may overtake the answer
+                assert await said(relay, kind, relay.members[1], bytes(size)) in ([], refused)
             await posts(witness, 1, 5)
 
     before = relay.rss()
@@ -157,9 +173,20 @@ def test_garbage_surplus_unknown_and_oversize_end_one_connection_and_no_other(re
     assert relay.rss() - before < 20 * MIB
 
 
-def test_a_frame_at_the_limit_is_read(relay: RelayProcess) -> None:
+def test_text_is_no_frame(relay: RelayProcess) -> None:
+    async def attack() -> None:
+        async with dial("127.0.0.1", relay.port) as line:
+            assert isinstance(line, WebSocketLine)
+            await line.socket.send_str("text")
+            assert frames.decode_answer(await line.receive()) == frames.Bye(code="bad_encoding")
+
+    asyncio.run(attack())
+
+
+@both
+def test_a_frame_at_the_limit_is_read(relay: RelayProcess, kind: str) -> None:
     async def ask() -> None:
-        async with connect("127.0.0.1", relay.port, relay.members[0]) as client:
+        async with connect("127.0.0.1", port_of(relay, kind), relay.members[0], tcp=kind == "tcp") as client:
             empty = frames.Stage(rid=1, hash=bytes(32), size=limits.STAGE.value, offset=0, data=bytes(100_000))
             room = limits.FRAME.value - len(frames.encode(empty)) + 100_000
             frame = frames.Stage(rid=1, hash=bytes(32), size=limits.STAGE.value, offset=0, data=bytes(room))
@@ -172,13 +199,14 @@ def test_a_frame_at_the_limit_is_read(relay: RelayProcess) -> None:
 # --- slow ones ----------------------------------------------------------------------------------------------
 
 
-def test_slow_handshakes_end_in_time_and_hold_up_nobody(relay: RelayProcess) -> None:
-    began = time.monotonic()
+@both
+def test_slow_handshakes_end_in_time_and_hold_up_nobody(relay: RelayProcess, kind: str) -> None:
+    began, port = time.monotonic(), port_of(relay, kind)
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", relay.port))) for _ in range(6)]
-        no_request = [stack.enter_context(raw(relay.port)) for _ in range(6)]
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(6)]
+        no_request = [stack.enter_context(raw(port)) for _ in range(6)]
         for connection in no_request[:3]:
-            connection.sendall(b"GET /v1 HTTP/1.1\r\nHost: ")
+            connection.sendall(b"\x00\x00\x01\x00a frame" if kind == "tcp" else b"GET /v1 HTTP/1.1\r\nHost: ")
 
         async def others() -> None:
             async with connect("127.0.0.1", relay.port, relay.members[0]) as client:
@@ -186,25 +214,24 @@ def test_slow_handshakes_end_in_time_and_hold_up_nobody(relay: RelayProcess) -> 
                 await client.present(ROOM, ROOM_TOKEN)
                 assert max(await posts(client, 1, 20)) < 5
 
-        async def silent_websocket() -> float:
-            async with aiohttp.ClientSession() as session:
-                url = f"wss://127.0.0.1:{relay.port}/v1"
-                async with session.ws_connect(url, ssl=tls_context()) as messages:
-                    at = time.monotonic()
-                    message = await messages.receive()
-                    assert frames.decode_answer(message.data) == frames.Bye(code="timeout")
-                    return time.monotonic() - at
+        async def silence() -> float:
+            async with dial("127.0.0.1", port, tcp=kind == "tcp") as line:
+                at = time.monotonic()
+                assert frames.decode_answer(await line.receive()) == frames.Bye(code="timeout")
+                return time.monotonic() - at
 
         asyncio.run(others())
-        assert 9 < asyncio.run(silent_websocket()) < 14
+        assert 9 < asyncio.run(silence()) < 14
+        bye = prefixed(frames.encode(frames.Bye(code="timeout")))
         for connection in (*silent, *no_request):
             connection.settimeout(20)
             with contextlib.suppress(OSError):
-                assert connection.recv(1) == b""
+                assert connection.recv(100) in (b"", bye if kind == "tcp" else b"")
         assert time.monotonic() - began < 35
 
 
-def test_a_reader_at_one_kib_a_second_costs_little_and_the_others_nothing(relay: RelayProcess) -> None:
+@both
+def test_a_reader_at_one_kib_a_second_costs_little_and_the_others_nothing(relay: RelayProcess, kind: str) -> None:
     async def race() -> tuple[list[float], list[float], int]:
         async with (
             connect("127.0.0.1", relay.port, relay.members[0]) as fast,
@@ -216,7 +243,7 @@ def test_a_reader_at_one_kib_a_second_costs_little_and_the_others_nothing(relay:
             await flood(sender, 1_000)  # caches are full before anything is measured
             quiet = await posts(fast, 1, 200)
             before = relay.rss()
-            slow = await asyncio.to_thread(slow_reader, relay.port, relay.members[2])
+            slow = await asyncio.to_thread(slow_reader, port_of(relay, kind), relay.members[2], kind)
             stop = asyncio.Event()
             reading = asyncio.create_task(sip(slow, stop))
             await flood(sender, 2_000)
@@ -238,43 +265,53 @@ async def flood(sender: Client, first: int) -> None:
         assert isinstance(await sender.ask(a_post(sender, number, random.randbytes(32_000))), frames.Ack)
 
 
-def slow_reader(port: int, member: Member) -> ssl.SSLSocket:
-    """A logged-in WebSocket that follows the room, by hand, with a small receive buffer."""
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.connect(("127.0.0.1", port))
-    connection = tls_context().wrap_socket(plain)
-    connection.sendall(
-        b"GET /v1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    while b"\r\n\r\n" not in connection.recv(4096):
-        pass
-    certificate = connection.getpeercert(True) or b""
+class Slow:
+    """A logged-in connection by hand, with a small receive buffer."""
+
+    def __init__(self, port: int, kind: str) -> None:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", port))
+        self.socket = tls_context().wrap_socket(plain)
+        self._tcp = kind == "tcp"
+        if not self._tcp:
+            self.socket.sendall(
+                b"GET /v1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            while b"\r\n\r\n" not in self.socket.recv(4096):
+                pass
+
+    def say(self, frame: frames.Frame) -> None:
+        """Send a frame (with a mask of zeros)."""
+        data = frames.encode(frame)
+        head = bytes([0x82, 0x80 | len(data)]) if len(data) < 126 else b"\x82\xfe" + len(data).to_bytes(2, "big")
+        self.socket.sendall(prefixed(data) if self._tcp else head + bytes(4) + data)
+
+    def hear(self) -> frames.Answer:
+        """One frame of the relay."""
+        if self._tcp:
+            size = int.from_bytes(take(self.socket, 4), "big")
+        else:
+            size = take(self.socket, 2)[1]
+            if size > 125:
+                size = int.from_bytes(take(self.socket, 2 if size == 126 else 8), "big")
+        return frames.decode_answer(take(self.socket, size))
+
+
+def slow_reader(port: int, member: Member, kind: str) -> ssl.SSLSocket:
+    """Log in and follow the room."""
+    slow = Slow(port, kind)
+    certificate = slow.socket.getpeercert(True) or b""
     first = login.hello(member.device, random.randbytes)
-    say(connection, frames.encode(first))
-    second = frames.decode_answer(hear(connection))
+    slow.say(first)
+    second = slow.hear()
     assert isinstance(second, frames.Challenge)
-    say(connection, frames.encode(login.login(first, second, member.keys.device, [], sha256(certificate), now_ms())))
-    assert isinstance(frames.decode_answer(hear(connection)), frames.Welcome)
-    say(connection, frames.encode(frames.Present(rid=1, log=ROOM, token=ROOM_TOKEN, after=701)))
-    assert isinstance(frames.decode_answer(hear(connection)), frames.Page)
-    return connection
-
-
-def say(connection: ssl.SSLSocket, data: bytes) -> None:
-    """One masked binary message (mask 0)."""
-    head = bytes([0x82, 0x80 | len(data)]) if len(data) < 126 else b"\x82\xfe" + len(data).to_bytes(2, "big")
-    connection.sendall(head + bytes(4) + data)
-
-
-def hear(connection: ssl.SSLSocket) -> bytes:
-    """One message of the server."""
-    head = take(connection, 2)
-    size = head[1]
-    if size > 125:
-        size = int.from_bytes(take(connection, 2 if size == 126 else 8), "big")
-    return take(connection, size)
+    slow.say(login.login(first, second, member.keys.device, [], sha256(certificate), now_ms()))
+    assert isinstance(slow.hear(), frames.Welcome)
+    slow.say(frames.Present(rid=1, log=ROOM, token=ROOM_TOKEN, after=701))
+    assert isinstance(slow.hear(), frames.Page)
+    return slow.socket
 
 
 def take(connection: ssl.SSLSocket, size: int) -> bytes:
@@ -298,37 +335,44 @@ async def sip(connection: ssl.SSLSocket, stop: asyncio.Event) -> None:
 # --- many ---------------------------------------------------------------------------------------------------
 
 
-def test_two_thousand_idle_connections_cost_a_hundred_kib_each_at_most(tmp_path: Path) -> None:
+@both
+def test_two_thousand_idle_connections_cost_a_hundred_kib_each_at_most(tmp_path: Path, kind: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     relay = RelayProcess.make(tmp_path / "relay", IDLE // limits.DEVICE_CONNECTIONS.value)
-    relay.start()
+    relay.start(tcp=True)
 
     async def crowd() -> float:
         ready = asyncio.Semaphore(32)
-        async with contextlib.AsyncExitStack() as stack:
-            connector = aiohttp.TCPConnector(limit=0)
-            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        connector = aiohttp.TCPConnector(limit=0)
+        context = tls_context()
+        async with aiohttp.ClientSession(connector=connector) as session:
 
-            async def come(number: int) -> aiohttp.ClientWebSocketResponse:
+            async def line() -> Line:
+                if kind == "tcp":
+                    return StreamLine(*await asyncio.open_connection("127.0.0.1", relay.tcp, ssl=context))
+                return WebSocketLine(await session.ws_connect(f"wss://127.0.0.1:{relay.port}/v1", ssl=context))
+
+            async def come(number: int) -> Line:
                 async with ready:
-                    url = f"wss://127.0.0.1:{relay.port}/v1"
-                    messages = await session.ws_connect(url, ssl=context, compress=0)
-                    await log_in(messages, relay.members[number % len(relay.members)])
-                    return messages
+                    made = await line()
+                    await log_in(made, relay.members[number % len(relay.members)])
+                    return made
 
-            context = tls_context()
             warm = [await come(number) for number in range(50)]
             before = relay.rss()
             crowd = await asyncio.gather(*(come(number) for number in range(50, IDLE)))
             await asyncio.sleep(2)
             each = (relay.rss() - before) / len(crowd)
-            for messages in (*warm, *crowd):
-                messages._response.close()  # type: ignore[attr-defined]
+            for made in (*warm, *crowd):
+                if isinstance(made, StreamLine):
+                    made.writer.transport.abort()
+                elif isinstance(made, WebSocketLine):
+                    made.socket._response.close()
             return each
 
     each = asyncio.run(crowd())
-    print(f"{each / 1024:.1f} KiB for each idle connection")
+    print(f"{each / 1024:.1f} KiB for each idle connection ({kind})")
     assert relay.stop() == 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert each <= 100 * 1024

@@ -224,7 +224,7 @@ def test_a_failed_write_ends_the_server_and_acknowledges_nothing(path: Path, mon
     async def run() -> None:
         relay = app.open_relay(path)
         relay.config = replace(relay.config, port=0)
-        server = app._server(relay, quiet())
+        server = app._server(relay, quiet(), None)
         running = asyncio.create_task(server.run())
         try:
             async with connect("127.0.0.1", server.port, member) as client:
