@@ -164,27 +164,40 @@ def growth(limit: int, rounds: int) -> list[Row]:
 
 
 def svg(rows: list[Row]) -> str:
-    """Update on a warm tree over the number of members, both axes logarithmic."""
-    from math import log10
+    """Update on a warm tree over the members, whose axis is logarithmic: growth with log N is a straight line."""
+    from math import ceil, log10
+
+    series = {
+        name: [(row["members"], row["value"]) for row in rows if row["operation"] == name]
+        for name in ("warm_update_create", "warm_update_process")
+    }
+    members = sorted({count for points in series.values() for count, _ in points})
+    top = ceil(max(value for points in series.values() for _, value in points))
+
+    def place(count: float, value: float) -> tuple[int, int]:
+        return round(60 + 130 * (log10(count) - log10(members[0]))), round(250 - 190 * value / top)
 
     parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="520" height="340" font-family="sans-serif" font-size="12">',
-        '<rect width="520" height="340" fill="white"/>',
-        '<text x="20" y="24">update on a warm tree: milliseconds over members (cloister)</text>',
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 300"',
+        'font-family="sans-serif" font-size="12" fill="#57606a">',
+        '<rect width="560" height="300" fill="#ffffff"/>',
+        '<text x="60" y="28" font-size="14" fill="#24292f">An update on a warm tree, milliseconds over members</text>',
     ]
-
-    def place(members: float, value: float) -> str:
-        return f"{60 + 110 * (log10(members) - 1):.0f},{300 - 80 * (log10(value) + 1):.0f}"
-
-    for name, colour in (("warm_update_create", "#1f6feb"), ("warm_update_process", "#d1242f")):
-        points = [(row["members"], row["value"]) for row in rows if row["operation"] == name]
-        path = " ".join(place(*point) for point in points)
+    for step in range(top + 1):
+        y = place(members[0], step)[1]
+        parts.append(
+            f'<path d="M60 {y}H470" stroke="#d0d7de"/><text x="48" y="{y + 4}" text-anchor="end">{step}</text>'
+        )
+    parts += [f'<text x="{place(count, 0)[0]}" y="272" text-anchor="middle">{count:,}</text>' for count in members]
+    for (name, points), colour in zip(series.items(), ("#0969da", "#cf222e"), strict=True):
+        places = [place(*point) for point in points]
+        path = " ".join(f"{x},{y}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for members, value in points:
-            x, y = place(members, value).split(",")
-            parts.append(f'<text x="{x}" y="{int(y) - 8}" fill="{colour}">{value:.1f}</text>')
-            parts.append(f'<text x="{x}" y="320">{members}</text>')
-        parts.append(f'<text x="20" y="{44 if "create" in name else 60}" fill="{colour}">{name[5:]}</text>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>' for x, y in places]
+        x, y = places[-1]
+        parts.append(
+            f'<text x="{x + 10}" y="{y + 4}" fill="{colour}">{name.rpartition("_")[2]} {points[-1][1]:.1f}</text>'
+        )
     return "\n".join([*parts, "</svg>", ""])
 
 
