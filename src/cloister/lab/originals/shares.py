@@ -144,9 +144,9 @@ class NoConfirm(Steps):
 
 
 class NoWrap(Steps):
-    """Without F2.9: the RSA ciphertext as it is."""
+    """Without F2.9: variant fs=0, the RSA ciphertext as it is."""
 
-    variant = "original F2.9"
+    variant = "fs=0"
 
     def wrap(self, ctx: bytes, i: int, j: int, ephemeral: DhKey, peer: bytes, ciphertext: bytes) -> bytes:
         """The RSA ciphertext alone."""
