@@ -1,7 +1,8 @@
 """Where untrusted bytes enter the MLS engine, for the fuzzer and for a short property test.
 
 The first byte of an input chooses where the rest goes in: the decoder, a group's `process`, a Welcome, a GroupInfo,
-a tree, or a content that a member of the group signs, tags and sends: mutations reach what lies behind signatures.
+a tree, a tree beside a good Welcome, or a content that a member of the group signs, tags and sends: mutations reach
+what lies behind signatures.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ STAGED = GROUP.commit(NOW, ALICE.rng, [mls.Add(BOBS.package)])
 GROUP.merge(STAGED, NOW)
 RECEIVER = mls.Group.join(BOBS, BOB.identity, STAGED.welcome or b"", POLICY, NOW)
 CAROLS = CAROL.package()
+ADDING = GROUP.commit(NOW, ALICE.rng, [mls.Add(CAROLS.package)], mls.CommitOptions(with_tree=False))
+GROUP.discard(ADDING)
 
 
 def content_of_a_member(data: bytes) -> bytes:
@@ -67,7 +70,14 @@ def read_tree(data: bytes) -> None:
 
 
 def join(data: bytes) -> None:
+    mls.Group.open_welcome(CAROLS, data)
     mls.Group.join(CAROLS, CAROL.identity, data, POLICY, NOW)
+
+
+def join_by_tree(data: bytes) -> None:
+    """The tree that somebody gives beside a Welcome which is good."""
+    welcome = ADDING.welcome or b""
+    mls.Group.join(CAROLS, CAROL.identity, welcome, POLICY, NOW, options=mls.JoinOptions(tree=data))
 
 
 def join_external(data: bytes) -> None:
@@ -89,6 +99,7 @@ TARGETS = (
     join,
     join_external,
     read_tree,
+    join_by_tree,
 )
 
 
@@ -119,4 +130,5 @@ def seeds() -> list[bytes]:
         b"\3" + (STAGED.welcome or b""),
         b"\4" + GROUP.group_info(),
         b"\5" + GROUP.ratchet_tree(),
+        b"\6" + ADDING.ratchet_tree(),
     ]

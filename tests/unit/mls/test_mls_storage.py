@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cloister.errors import PeerError, UnavailableError, UsageError
-from cloister.mls import SUSPENDED, Add, CommitOptions, Group, ReInit, Remove, StagedCommit
+from cloister.mls import SUSPENDED, Add, CommitOptions, Group, ReInit, Remove, StagedCommit, stored_secrets
 from support.mls import NOW, POLICY, Client, agree
 
 
@@ -191,6 +191,21 @@ def test_nothing_is_left_of_a_group_that_one_was_removed_from() -> None:
     b.save()
     b.take(staged.message)
     assert b.save() == {}
+
+
+def test_every_kind_of_stored_secret_is_named() -> None:
+    a, b, c = Stored("a"), Stored("b"), Stored("c")
+    a.create()
+    a.add(b, c)
+    _, second = (a.group.protect(text, a.rng) for text in (b"skipped", b"read"))
+    b.group.process(second, NOW)
+    b.group.propose_update(NOW, b.rng)
+    found = stored_secrets(b.save())
+    assert {kind for kind, _ in found} >= {
+        "exporter secret", "init secret", "key of a tree node", "secret of a message tree", "ratchet secret",
+        "key of a skipped message", "leaf key",
+    }  # fmt: skip
+    assert b.group.epoch_authenticator not in {value for _, value in found}
 
 
 def renaming_pair() -> tuple[Stored, Stored]:
