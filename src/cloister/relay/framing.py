@@ -20,6 +20,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from cloister.errors import PeerError
+
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, TEXT, BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
@@ -112,6 +114,32 @@ class Receiver(Protocol):
     def leave(self) -> None:
         """The other end has said goodbye."""
         ...
+
+
+class Translated:
+    """A receiver in another encoding: each message is translated before `inner` gets it, or stays unreadable."""
+
+    __slots__ = ("_inner", "_translate")
+
+    def __init__(self, inner: Receiver, translate: Callable[[bytes], bytes]) -> None:
+        self._inner = inner
+        self._translate = translate
+
+    def message(self, data: bytes) -> None:
+        """See `Receiver`."""
+        try:
+            data = self._translate(data)
+        except PeerError:
+            data = b""
+        self._inner.message(data)
+
+    def answer(self, packet: bytes) -> None:
+        """See `Receiver`."""
+        self._inner.answer(packet)
+
+    def leave(self) -> None:
+        """See `Receiver`."""
+        self._inner.leave()
 
 
 class _Kept(ABC):

@@ -25,12 +25,15 @@ from cloister.relay.core import Batch, RelayCore
 from cloister.relay.framing import (
     BINARY,
     CLOSE_NORMAL,
+    TEXT,
     LengthReader,
     Packer,
     Reader,
+    Translated,
     WebSocketReader,
     binary_message,
     prefixed,
+    text_message,
 )
 from cloister.relay.gate import Gate, Place
 from cloister.relay.http import Http
@@ -39,7 +42,7 @@ from cloister.relay.listener import Listener
 from cloister.relay.sockets import Socket, flush
 from cloister.relay.store.interface import Store
 from cloister.relay.writer import Writer
-from cloister.wire import limits
+from cloister.wire import json, limits
 from cloister.wire.login import NO_TLS
 
 _TICK: Final = 1.0
@@ -79,7 +82,8 @@ class Server:
         self._over: asyncio.Future[Exception | None] = self._loop.create_future()
         self._prefixed = Packer(prefixed, b"")
         binary = partial(self._websocket, Packer(binary_message, CLOSE_NORMAL), _binary)
-        http = Http({"": binary}, lambda: not core.full and not self._over.done())
+        objects = partial(self._websocket, Packer(_json_message, CLOSE_NORMAL), _json)
+        http = Http({"": binary, json.SUBPROTOCOL: objects}, lambda: not core.full and not self._over.done())
         listener = partial(Listener, tls=tls, gate=Gate(limits.CONNECTIONS.value), out_of_files=self._out_of_files)
         self._listeners = [
             listener(listening, made=lambda place, _: http.protocol(place), first_request=True, plain_at_home=False)
@@ -288,6 +292,14 @@ class Server:
 
 def _binary(socket: Socket) -> Reader:
     return WebSocketReader(socket, limits.FRAME.value, BINARY)
+
+
+def _json(socket: Socket) -> Reader:
+    return WebSocketReader(Translated(socket, json.binary), json.MOST, TEXT)
+
+
+def _json_message(data: bytes) -> bytes:
+    return text_message(json.text(data))
 
 
 def _length(socket: Socket) -> Reader:

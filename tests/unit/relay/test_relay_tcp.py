@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +16,11 @@ from cloister.identity.enrolment import Application
 from cloister.identity.invite import Token
 from cloister.identity.keys import DeviceKeys, UserKeys
 from cloister.relay import app, listener
-from cloister.relay.journal import Journal
-from cloister.relay.listener import is_loopback, listen, tls_context
+from cloister.relay.listener import is_loopback
 from cloister.relay.server import Server
 from cloister.wire import frames, limits, login
 from cloister.wire.frames import Bye, Challenge, Refused, Welcome
-
-Work = Callable[[Server, str], Awaitable[None]]
+from support.serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +28,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Member]:
     path = tmp_path_factory.mktemp("tcp") / "relay"
     app.init_relay(path, "tcp.example", "127.0.0.1", 0, listen_on="127.0.0.1")
     return path, populate(path, 1)[0]
-
-
-def serving(path: Path, work: Work) -> None:
-    """Run a server with both listeners around `work`, which gets it and its tcp:// address."""
-
-    async def run() -> None:
-        relay = app.open_relay(path, guests=True)
-        try:
-            certificate = app.certificate_der(relay.directory.read("tls.pem"))
-            server = Server(
-                relay.core, relay.store, listen("127.0.0.1", 0), tls_context(str(path / "tls.pem")),
-                app.sha256(certificate), now=app.now_ms, journal=Journal(app.now_ms, io.StringIO()),
-                tcp=listen("127.0.0.1", 0),
-            )  # fmt: skip
-            running = asyncio.create_task(server.run())
-            await work(server, f"{TCP}127.0.0.1:{server.tcp_port}")
-            await server.stop()
-            await running
-        finally:
-            relay.close()
-
-    asyncio.run(run())
 
 
 async def heard(connection: Connection, frame: frames.Frame | bytes) -> list[frames.Answer]:
@@ -78,8 +52,8 @@ async def logged_in(connection: Connection, member: Member) -> frames.Answer:
 
 
 def test_no_device_logs_in_without_tls(made: tuple[Path, Member]) -> None:
-    async def work(server: Server, address: str) -> None:
-        async with dial(address) as connection:
+    async def work(server: Server) -> None:
+        async with dial(f"{TCP}127.0.0.1:{server.tcp_port}") as connection:
             assert connection.tls == login.NO_TLS
             answer = await logged_in(connection, made[1])
             assert isinstance(answer, Refused)
@@ -89,14 +63,14 @@ def test_no_device_logs_in_without_tls(made: tuple[Path, Member]) -> None:
 
 
 def test_nobody_enrols_without_tls(made: tuple[Path, Member]) -> None:
-    async def work(server: Server, address: str) -> None:
+    async def work(server: Server) -> None:
         rng = app.secrets.token_bytes
         user, _ = UserKeys.generate(rng)
         keys = DeviceKeys.generate(rng, rsa=False)
         device = "cloister://tcp.example/u/ann/d/main"
         application = Application.make(user, keys, device, Token.generate(rng), app.now_ms())
         first = login.hello(None, rng)
-        async with dial(address) as connection:
+        async with dial(f"{TCP}127.0.0.1:{server.tcp_port}") as connection:
             await connection.send(frames.encode(first))
             answers = connection.receive()
             second = frames.decode_answer(await anext(answers))
@@ -111,15 +85,15 @@ def test_nobody_enrols_without_tls(made: tuple[Path, Member]) -> None:
 
 @pytest.mark.parametrize("data", [b"\xc1", b"\x91" * 500, bytes(limits.LOGIN_FRAME.value + 1)], ids=len)
 def test_what_is_no_frame_gets_bye_and_the_end(made: tuple[Path, Member], data: bytes) -> None:
-    async def work(server: Server, address: str) -> None:
-        async with dial(address) as connection:
+    async def work(server: Server) -> None:
+        async with dial(f"{TCP}127.0.0.1:{server.tcp_port}") as connection:
             assert await heard(connection, data) == [Bye(code="bad_encoding")]
 
     serving(made[0], work)
 
 
 def test_a_length_over_the_limit_is_not_waited_for(made: tuple[Path, Member]) -> None:
-    async def work(server: Server, address: str) -> None:
+    async def work(server: Server) -> None:
         for size in (0, limits.FRAME.value + 1, 2**32 - 1):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.tcp_port)
             writer.write(size.to_bytes(4, "big"))
@@ -131,7 +105,7 @@ def test_a_length_over_the_limit_is_not_waited_for(made: tuple[Path, Member]) ->
 
 
 def test_an_end_in_the_middle_of_a_frame_is_an_end(made: tuple[Path, Member]) -> None:
-    async def work(server: Server, address: str) -> None:
+    async def work(server: Server) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.tcp_port)
         writer.write(b"\x00\x00\x01\x00half")
         writer.write_eof()
@@ -175,8 +149,8 @@ def test_over_tls_a_device_logs_in(made: tuple[Path, Member], monkeypatch: pytes
     monkeypatch.setattr(listener, "is_loopback", lambda host: False)
     monkeypatch.setattr(transport, "is_loopback", lambda host: False)
 
-    async def work(server: Server, address: str) -> None:
-        async with dial(address) as connection:
+    async def work(server: Server) -> None:
+        async with dial(f"{TCP}127.0.0.1:{server.tcp_port}") as connection:
             assert connection.tls != login.NO_TLS
             assert isinstance(await logged_in(connection, made[1]), Welcome)
             assert server.connections == 1
