@@ -21,10 +21,10 @@ from cloister.engine.store import TABLES, Put, Write
 from cloister.errors import UnavailableError, UsageError
 
 _CREATE: Final = 'CREATE TABLE "{}" (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;'
-_SINCE: Final = {"prekey": 2}
+_SINCE: Final = {"prekey": 2, "found": 3}
 """Tables that came after version 1, and with which version."""
 MIGRATIONS: Final = tuple(
-    "".join(_CREATE.format(name) for name in TABLES if _SINCE.get(name, 1) == version) for version in (1, 2)
+    "".join(_CREATE.format(name) for name in TABLES if _SINCE.get(name, 1) == version) for version in (1, 2, 3)
 )
 """Statements that lead from version n to n + 1, for each n."""
 

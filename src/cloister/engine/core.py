@@ -320,13 +320,13 @@ class Engine:
             return
         try:
             chains = log.check(unit, frame.entries, frame.head, self.link.head_keys, pushed=pushed)
-            state = self._realm.judge(frame.entries) if log_id == REALM_LOG else None
+            states = self._realm.judge(frame.entries) if log_id == REALM_LOG else []
         except PeerError as error:
             self._caught(unit, log_id, error, frame.head)
             return
         log.take(unit, frame.entries, chains, frame.head)
         if log_id == REALM_LOG:
-            self._realm_grew(unit, self._realm.take(state))
+            self._realm_grew(unit, self._realm.take(states, chains))
         else:
             self.rooms.advance(unit, log_id)
             room = self.rooms.rooms.get(log_id)
@@ -374,6 +374,7 @@ class Engine:
     # --- after every input ---
 
     def _settle(self, unit: Unit) -> None:
+        self._realm.remember(unit)
         self.rooms.wake(unit)
         for room in list(self.rooms.rooms.values()):
             if room.log.claims:

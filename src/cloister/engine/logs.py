@@ -232,6 +232,6 @@ def forget(unit: Unit, log: bytes) -> None:
         unit.drop_all(table, log)
 
 
-def stored_entries(store: Store, log: bytes) -> list[Entry | Stub]:
-    """Every kept entry of a log, in order."""
-    return [_entry.decode(row[32:]) for _key, row in store.scan("entry", log)]
+def stored_rows(store: Store, log: bytes) -> list[tuple[bytes, Entry | Stub]]:
+    """Every kept entry of a log, in order, with the log's hash there."""
+    return [(row[:32], _entry.decode(row[32:])) for _key, row in store.scan("entry", log)]

@@ -27,6 +27,7 @@ TABLES: Final = (
     "inroom",  # room id + cursor(8) -> empty
     "entryid",  # room id + entry id -> seq(8)
     "invite",  # invite id -> OwnInvite
+    "found",  # seq(8) of the realm log -> hash(32) there + what judging that record has found
     "prekey",  # reference(32) -> OwnPrekey
 )
 """Tables of bytes -> bytes and what their keys are made of."""

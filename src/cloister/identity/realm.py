@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
+from cloister.identity import findings
 from cloister.identity.authority import MODE
 from cloister.identity.certificate import (
     DAY_MS,
@@ -122,6 +123,9 @@ class RealmState:
     _times: tuple[int, ...]
     _users: Mapping[str, tuple[UserRecord, ...]]
     _devices: Mapping[str, tuple[DeviceRecord, ...]]
+    findings: bytes = b""
+    """What judging the newest record has found of its leaves (`identity.findings`)."""
+    _known: bytes | None = None
     _crl_number: int = 0
     _revoked: frozenset[int] = frozenset()
 
@@ -162,10 +166,13 @@ class RealmState:
             state = state.apply(payload, ts_ms)
         return state
 
-    def apply(self, payload: bytes, ts_ms: int) -> RealmState:
-        """The state after one more record, everything checked; see the module for the codes."""
+    def apply(self, payload: bytes, ts_ms: int, found: bytes | None = None) -> RealmState:
+        """The state after one more record, everything checked; see the module for the codes.
+
+        `found` are the `findings` of this same step when it was made here before: signatures are not verified again.
+        """
         record = decode_record(payload)
-        grown = replace(self, _times=(*self._times, ts_ms))
+        grown = replace(self, _times=(*self._times, ts_ms), _known=found, findings=b"")
         return grown._judge(record)  # noqa: SLF001 - the same class
 
     def _judge(self, record: Record) -> RealmState:
@@ -182,7 +189,7 @@ class RealmState:
                 return self._crl(record)
 
     def _enrol(self, record: Enrol) -> RealmState:
-        manifest = Manifest.decode(record.manifest, self.realm)
+        manifest = Manifest.decode(record.manifest, self.realm, verified=self._known is not None)
         manifest.check_first()  # REALM-08
         standing = self._users.get(manifest.user)
         if standing is not None:
@@ -198,11 +205,11 @@ class RealmState:
             enrolled_at=self.size,
             recent=(self.time(),),
         )
-        device = self._certified(user, manifest.rows[0].device_id, record.leaves)
-        return self._with([user], [device])
+        device, found = self._certified(user, manifest.rows[0].device_id, record.leaves)
+        return replace(self._with([user], [device]), findings=found)
 
     def _manifest(self, record: NewManifest) -> RealmState:
-        manifest = Manifest.decode(record.manifest, self.realm)
+        manifest = Manifest.decode(record.manifest, self.realm, verified=self._known is not None)
         old = self.user(manifest.user)
         manifest.check_follows(old.manifest, old.earlier)  # REALM-11
         same_key = manifest.identity_key == old.identity_key
@@ -223,13 +230,13 @@ class RealmState:
     def _certificates(self, record: NewCertificates) -> RealmState:
         _, name, _ = parse_device_id(record.device_id)
         user = self.user(name)
-        device = self._certified(user, record.device_id, record.leaves)
+        device, found = self._certified(user, record.device_id, record.leaves)
         old = self._devices.get(record.device_id)
         if old and old[-1].revoked:  # REALM-13
             raise PeerError("revoked", "a revoked device gets no certificates")
         if old and old[-1].spki_hashes == device.spki_hashes and old[-1].not_after >= device.not_after:  # REALM-14
             raise PeerError("replay", "certificates that end no later than the ones they replace")
-        return self._with([], [device])
+        return replace(self._with([], [device]), findings=found)
 
     def _crl(self, record: NewCrl) -> RealmState:
         crl = self.authorities.verify_crl(record.crl)
@@ -242,18 +249,21 @@ class RealmState:
         ]
         return replace(self._with([], hit), _crl_number=crl.number, _revoked=self._revoked | crl.serials)
 
-    def _certified(self, user: UserRecord, device_id: str, leaves: tuple[bytes, ...]) -> DeviceRecord:
-        """A device's new version: its leaves checked, and every key of theirs in the newest manifest."""
+    def _certified(self, user: UserRecord, device_id: str, leaves: tuple[bytes, ...]) -> tuple[DeviceRecord, bytes]:
+        """A device's new version and what was found: its leaves checked, every key in the newest manifest."""
         row = user.manifest.row(device_id)
         if row is None or len(row.hashes) != len(leaves):  # REALM-16
             raise PeerError("not_in_manifest")
-        verified = [
-            self.authorities.verify(leaf, self.time(), device_id, usage, self._revoked)
-            for leaf, usage in zip(leaves, DEVICE_USAGES, strict=False)
-        ]
+        if self._known is not None:
+            verified = findings.unpack(self._known, leaves, device_id)
+        else:
+            verified = [
+                self.authorities.verify(leaf, self.time(), device_id, usage, self._revoked)
+                for leaf, usage in zip(leaves, DEVICE_USAGES, strict=False)
+            ]
         if tuple(leaf.spki_hash for leaf in verified) != row.hashes:  # REALM-17
             raise PeerError("not_in_manifest")
-        return _device(self.size, user, row, verified)
+        return _device(self.size, user, row, verified), findings.pack(verified)
 
     def _listed(self, user: UserRecord, device: DeviceRecord) -> DeviceRecord:
         """The device's version under a new manifest."""

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cloister.engine.logs import CLAIM_PATIENCE, KEEP, FollowedLog, LogState, purge, stored_entries
+from cloister.engine.logs import CLAIM_PATIENCE, KEEP, FollowedLog, LogState, purge, stored_rows
 from cloister.engine.store import Put
 from cloister.engine.unit import Unit
 from cloister.errors import PeerError
@@ -149,7 +149,7 @@ def test_honest_pages_and_pushes_move_the_log_and_survive_a_restart(reader: Read
     again = FollowedLog.load(reader.store, REALM, LOG)
     assert (again.chain, again.head) == (reader.log.chain, head_of(log, 4))
     assert again.state is LogState.IDLE
-    assert stored_entries(reader.store, LOG) == log
+    assert [entry for _, entry in stored_rows(reader.store, LOG)] == log
 
 
 def test_stubs_keep_the_chain_whole(reader: Reader) -> None:
@@ -211,7 +211,7 @@ def test_old_entries_are_forgotten_and_the_newest_stays(reader: Reader) -> None:
     unit = reader.unit()
     purge(unit, reader.log)
     reader.store.apply(unit.writes)
-    assert [entry.seq for entry in stored_entries(reader.store, LOG)] == [4]
+    assert [entry.seq for _, entry in stored_rows(reader.store, LOG)] == [4]
     assert FollowedLog.load(reader.store, REALM, LOG).chain == reader.log.chain
     assert reader.log.prove_fork(reader.unit(), head_of(entries(2, text="other"), 2), [STATEMENT]) is None
 
