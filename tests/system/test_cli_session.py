@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.cli_realm import CLOISTER, CliRealm, Terminal, cli_realm, terminal
+from support.cli_realm import CLOISTER, CliRealm, Terminal, cli_realm, terminal, wait_for
 
 pytestmark = pytest.mark.system
 CODE = re.compile(rb"\b[0-9A-F]{6}(?:-[0-9A-Z]{4}-[0-9A-Z]{4})?\b")
@@ -27,10 +29,10 @@ def sit(realm: CliRealm) -> Iterator[object]:
     """Sits somebody down at a terminal: `sit("ann", "create")`."""
     opened: list[Terminal] = []
 
-    def at(who: str, *arguments: str) -> Terminal:
+    def at(who: str, *arguments: str, relay: str = "") -> Terminal:
         command = [*CLOISTER, "session", *arguments]
         if arguments[:1] != ("resume",):
-            command += ["--relay", f"127.0.0.1:{realm.port}"]
+            command += ["--relay", relay or f"127.0.0.1:{realm.port}"]
         made = terminal(command, realm.environment(who))
         opened.append(made.__enter__())
         managers.append(made)
@@ -66,6 +68,24 @@ def test_two_people_talk_and_ctrl_c_ends_it_for_both(sit) -> None:
     assert b"the session is over" in ann.screen
     assert b"the session is over" in bob.screen
     assert b"Traceback" not in ann.screen + bob.screen
+
+
+def test_the_same_over_raw_tcp_without_tls_on_this_machine(realm: CliRealm, sit) -> None:
+    realm.stop_relay()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*CLOISTER, "relay", "run", "--folder", str(realm.relay), "--tcp", str(port)]
+    realm.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    wait_for(lambda: (realm.relay / "admin.sock").exists())
+    ann = sit("ann", "create", relay=f"tcp://localhost:{port}")
+    bob = sit("bob", "join", code_on(ann), relay=f"tcp://127.0.0.1:{port}")
+    for screen in (ann, bob):
+        screen.until(READY)
+    ann.type("over plain TCP\n")
+    bob.until("creator: over plain TCP")
+    bob.type("\x03")
+    assert (bob.end(), ann.end()) == (0, 0)
 
 
 def test_who_chooses_by_letters_and_compares_the_string(sit) -> None:

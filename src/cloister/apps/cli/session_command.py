@@ -37,7 +37,12 @@ GOODBYE: Final = 5.0
 _RULE: Final = "=" * 50
 
 relay_option = click.option(
-    "--relay", "address", default="localhost:7443", show_default=True, metavar="HOST:PORT", help="The relay to meet at."
+    "--relay",
+    "address",
+    default="localhost:7443",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The relay to meet at; tcp://HOST:PORT where it serves raw TCP.",
 )
 keep_option = click.option(
     "--keep", default="", metavar="NAME", help="Keep the session under this name, to resume it within a day."
