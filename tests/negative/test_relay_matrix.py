@@ -51,6 +51,7 @@ SAMPLES: dict[type[Frame], Callable[[Client], Frame]] = {
         rid=1, invite=E, secret_hash=bytes(32), uses=1, expires=c.world.now + 9
     ),
     frames.UserList: lambda c: frames.UserList(rid=1),
+    frames.Presence: lambda c: frames.Presence(rid=1, visible=False),
     frames.GetPubkey: lambda c: frames.GetPubkey(rid=1, username="bob"),
     frames.CreateSession: lambda c: frames.CreateSession(rid=1, purpose="chat", mode="code"),
     frames.JoinSession: lambda c: frames.JoinSession(rid=1, session="A3F2B1"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from cloister.content.message import compose
 from cloister.engine import values
 from cloister.errors import CloisterError
 from cloister.testing.realm import SmallRealm
+from cloister.wire import frames
 from support.world import World, live, small_realm
 
 
@@ -164,3 +166,47 @@ def test_copies_that_differ_are_an_alarm_of_both_readers(realm: SmallRealm, monk
         (told,) = world.of(name, values.BroadcastCompared)
         assert not told.equal
         assert world.alarms(name) == ["conflict"]
+
+
+def test_only_who_wants_to_be_seen_is_and_a_list_changes_no_key_and_no_member(realm: SmallRealm) -> None:
+    """F4.6: what the relay lists is a hint."""
+
+    async def story(world: World) -> None:
+        room = await chat_of(world)
+        before = world.devices["bob"].store.snapshot()
+        members = world.info("bob", room)
+        world.twist = lambda client, frame: (
+            [msgspec.structs.replace(frame, names=["mallory", "zoe"], online=["mallory", "carol"])]
+            if isinstance(frame, frames.Users)
+            else [frame]
+        )
+        world.devices["bob"].crash()
+        world.devices["bob"].start()
+        await world.until(lambda: world.devices["bob"].engine.link.online)
+        assert await world.devices["carol"].execute(values.SetPresence(visible=True)) is True
+        await world.until(lambda: world.of("alice", values.PresenceChanged))
+        told = {user.name: user.online for user in await world.devices["alice"].execute(values.ListUsers())}
+        assert told == {"alice": False, "bob": False, "carol": True}
+        listed = {user.name: user.online for user in await world.devices["bob"].execute(values.ListUsers())}
+        assert listed == {"alice": False, "bob": False, "carol": True}
+        after = world.devices["bob"].store.snapshot()
+        for table in ("room", "item", "entry"):
+            assert list(before.open().scan(table)) == list(after.open().scan(table))
+        (now,) = await world.devices["bob"].execute(values.ListRooms())
+        assert members is not None
+        assert now.members == members.members
+        await world.devices["carol"].execute(values.SetPresence(visible=False))
+        await world.until(lambda: not world.of("alice", values.PresenceChanged)[-1].online)
+        await world.devices["carol"].execute(values.SetPresence(visible=True))
+        await world.until(lambda: world.of("alice", values.PresenceChanged)[-1].online)
+        world.network.cut("carol")
+        await world.until(lambda: not world.of("alice", values.PresenceChanged)[-1].online)
+
+    world = live(story, realm)
+    assert [event.user for event in world.of("alice", values.PresenceChanged)] == ["carol"] * 4
+    assert world.alarms("bob") == []
+
+
+async def chat_of(world: World) -> str:
+    await world.online()
+    return await chat(world)

@@ -138,6 +138,21 @@ class Client:
         result: list[api.CertificateInfo] = await self._backend.execute(api.ListCertificates(user=user))
         return result
 
+    async def visible(self, visible: bool) -> bool:
+        """Let others see when this device is online, or not."""
+        result: bool = await self._backend.execute(api.SetPresence(visible=visible))
+        return result
+
+    async def broadcast(self, text: str) -> api.BroadcastInfo:
+        """A copy to everybody over sessions of two; each is sent as soon as its session stands."""
+        result: api.BroadcastInfo = await self._backend.execute(api.Broadcast(text=text))
+        return result
+
+    async def check_broadcast(self, number: str) -> api.BroadcastInfo:
+        """Compare a broadcast with those who may have got it too; answers come as `BroadcastCompared` events."""
+        result: api.BroadcastInfo = await self._backend.execute(api.CheckBroadcast(id=number))
+        return result
+
     async def invite(self, *, uses: int, expires: int) -> str:
         """A link for new people; its tag makes them known as joined with your link."""
         result: str = await self._backend.execute(api.CreateInvite(uses=uses, expires=expires))

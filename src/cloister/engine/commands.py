@@ -20,6 +20,7 @@ from cloister.engine.intents import Intents
 from cloister.engine.link import Asked, Link, LinkState
 from cloister.engine.logs import LogState
 from cloister.engine.outbox import Outbox
+from cloister.engine.presence import Presence
 from cloister.engine.realm_log import RealmLog
 from cloister.engine.requests import Requests
 from cloister.engine.room import Room
@@ -54,12 +55,13 @@ class Commands:
     users: Users
     requests: Requests
     broadcasts: Broadcasts
+    presence: Presence
 
     def execute(self, unit: Unit, command: values.Command) -> Any:
         """The command's result; CloisterError when it cannot be carried out."""
         match command:
             case values.ListUsers():
-                return self.users.all()
+                return self.users.all(self.presence.online)
             case values.ListCertificates():
                 return self.users.certificates(command.user)
             case values.GetStatus() | values.ListRooms() | values.ListSequence():
@@ -68,7 +70,7 @@ class Commands:
                 return self._create(unit, command)
             case values.AddMembers() | values.RemoveMembers() | values.RekeyRoom() | values.SetOwners():
                 return self._change(unit, command)
-            case values.EndRoom() | values.AnswerRequest() | values.SetRequests():
+            case values.EndRoom() | values.AnswerRequest() | values.SetRequests() | values.SetPresence():
                 return self._decide(unit, command)
             case values.Send() | values.Broadcast() | values.CheckBroadcast():
                 return self._say(unit, command)
@@ -156,8 +158,13 @@ class Commands:
             case values.CheckBroadcast():
                 return self.broadcasts.check(unit, command.id)
 
-    def _decide(self, unit: Unit, command: values.EndRoom | values.AnswerRequest | values.SetRequests) -> Any:
-        """What a person decides of a chat with one other."""
+    def _decide(
+        self, unit: Unit, command: values.EndRoom | values.AnswerRequest | values.SetRequests | values.SetPresence
+    ) -> Any:
+        """What a person decides of a chat with one other, and of being seen."""
+        if isinstance(command, values.SetPresence):
+            self.presence.choose(unit, visible=command.visible)
+            return command.visible
         if isinstance(command, values.SetRequests):
             self.requests.choose(unit, command.policy)
             return "accept" if self.requests.accepts(unit) else "ask"

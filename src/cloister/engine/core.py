@@ -33,6 +33,7 @@ from cloister.engine.logs import FollowedLog, LogState, purge
 from cloister.engine.messages import Messages
 from cloister.engine.outbox import Outbox
 from cloister.engine.prekeys import Prekeys
+from cloister.engine.presence import Presence
 from cloister.engine.realm_log import RealmLog
 from cloister.engine.requests import Requests
 from cloister.engine.room import Room
@@ -76,6 +77,7 @@ class Engine:
             account, me, suites, self._realm, self.rooms, self.outbox, self._users.verified
         )
         self._requests = self.rooms.requests = Requests(account, self._realm, self.rooms)
+        self._presence = Presence(self.link, self._realm)
         self._intents = Intents(self.rooms)
         self._unborn = Unborn(self.rooms)
         self._upkeep = Upkeep(account, self.link, self._realm)
@@ -85,7 +87,7 @@ class Engine:
         )  # fmt: skip
         self._commands = Commands(
             account, me, suites, self.link, self._realm, self.rooms, self.outbox, self._intents, self._users,
-            self._requests, broadcasts,
+            self._requests, broadcasts, self._presence,
         )  # fmt: skip
         self._purge_at = 0
         self._load()
@@ -157,6 +159,7 @@ class Engine:
         self.link.closed(code)
         self.outbox.disconnected()
         self._inbox.disconnected()
+        self._presence.disconnected()
         self._prekeys.disconnected()
         self._upkeep.disconnected()
         self._group_infos.disconnected()
@@ -191,6 +194,8 @@ class Engine:
                 self._done(unit, self.link.answered(frame.rid))
             case frames.Behind():
                 self._behind(frame)
+            case frames.Users() | frames.Online():
+                self._presence.came(unit, frame)
             case _:
                 self._session_frame(unit, frame)
 
@@ -395,6 +400,7 @@ class Engine:
             self._inbox.open(unit)
             if self._realm.size:
                 self._prekeys.pump(unit)
+                self._presence.pump(unit)
                 self._upkeep.pump(unit, self._inbox.quiet_since)
                 self._group_infos.pump(unit)
             self.outbox.pump(unit)

@@ -42,6 +42,7 @@ class Asked:
     what: Literal[
         "log", "outbox", "mail", "mailopen", "mailkey", "mailkeys", "certify", "invite", "prekeys", "claim", "stage",
         "groupinfo", "meeting",
+        "users", "presence",
     ]  # fmt: skip
     ref: bytes | int = b""
     tag: bytes = b""

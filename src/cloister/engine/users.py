@@ -7,6 +7,7 @@ only holders of the link can make; a wrong tag is an alarm.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -56,8 +57,8 @@ class Users:
         """Whether a name is known by more than the realm log."""
         return self._how.get(name) in ("own", "link")
 
-    def all(self) -> list[UserInfo]:
-        """Everybody, by name."""
+    def all(self, online: Collection[str] = ()) -> list[UserInfo]:
+        """Everybody, by name; `online` are those whom the relay says to be there."""
         state = self.realm.state()
         me = (self.account.user, self.account.user_keys.public)
         return [
@@ -66,6 +67,7 @@ class Users:
                 devices=list(state.user(name).devices),
                 safety_number=safety_number(self.account.realm, me, (name, state.user(name).identity_key.raw)),
                 how=self._how.get(name, "log"),
+                online=name in online,
             )
             for name in state.users()
         ]

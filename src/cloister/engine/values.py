@@ -141,6 +141,8 @@ class UserInfo(Value, frozen=True):
     devices: list[str]
     safety_number: str
     how: str
+    online: bool = False
+    """Whether the relay says that they are there: a hint, of those who want to be seen."""
 
 
 class CertificateInfo(Value, frozen=True):
@@ -260,6 +262,12 @@ class SetRequests(Value, frozen=True, tag="set_requests"):
     policy: Literal["ask", "accept", "default"]
 
 
+class SetPresence(Value, frozen=True, tag="set_presence"):
+    """Let others see when this device is online, or not -> bool, what counts from now on"""
+
+    visible: bool
+
+
 class EndRoom(Value, frozen=True, tag="end_room"):
     """Leave a room: done once another member has carried it out; of suite `pair` it ends for both -> RoomInfo"""
 
@@ -297,12 +305,12 @@ class CreateInvite(Value, frozen=True, tag="invite"):
 
 Command = (
     GetStatus | ListRooms | CreateRoom | AddMembers | RemoveMembers | SetOwners | RekeyRoom | EndRoom | AnswerRequest
-    | SetRequests | Broadcast | CheckBroadcast | ListSequence | Send | History | ListUsers | ListCertificates
-    | CreateInvite
+    | SetRequests | SetPresence | Broadcast | CheckBroadcast | ListSequence | Send | History | ListUsers
+    | ListCertificates | CreateInvite
 )  # fmt: skip
 Result = (
     Status | RoomInfo | Sent | list[RoomInfo] | list[MessageInfo] | list[UserInfo] | list[SequenceInfo]
-    | list[CertificateInfo] | BroadcastInfo | str
+    | list[CertificateInfo] | BroadcastInfo | bool | str
 )  # fmt: skip
 
 
@@ -374,6 +382,14 @@ class Alarm(Value, frozen=True, tag="alarm"):
     proof: str = ""
 
 
+class PresenceChanged(Value, frozen=True, tag="presence"):
+    """Somebody who wants to be seen came or went, as the relay says: a hint."""
+
+    cursor: int
+    user: str
+    online: bool
+
+
 class BroadcastCompared(Value, frozen=True, tag="broadcast_compared"):
     """Another reader has told what it got: the same, or (with an alarm) something else."""
 
@@ -421,5 +437,5 @@ class SessionChanged(Value, frozen=True, tag="session"):
 
 Event = (
     MessageReceived | RoomChanged | SendChanged | ConnectionChanged | Alarm | Invited | BroadcastCompared
-    | UserJoined | SessionChanged
+    | PresenceChanged | UserJoined | SessionChanged
 )  # fmt: skip

@@ -355,10 +355,25 @@ class UserList(Frame, frozen=True, tag="user_list"):
 
 
 class Users(Frame, frozen=True, tag="users"):
-    """All user names, sorted."""
+    """All user names, sorted; of those who want to be seen, who is online. Changes follow as `online`."""
 
     rid: Uint
     names: list[Name]
+    online: list[Name]
+
+
+class Presence(Frame, frozen=True, tag="presence"):
+    """Let others see that this device is online, or not (the default)."""
+
+    rid: Uint
+    visible: bool
+
+
+class Online(Frame, frozen=True, tag="online"):
+    """Somebody who wants to be seen came or went: a hint."""
+
+    name: Name
+    online: bool
 
 
 class GetPubkey(Frame, frozen=True, tag="get_pubkey"):
@@ -404,12 +419,12 @@ class Bye(Frame, frozen=True, tag="bye"):
 BeforeLogin = Hello | Login | GuestLogin | Enrol
 Request = (
     Present | Forget | Post | Commit | GetGroupInfo | OpenRun | Stage | Deposit | MailOpen | MailAck
-    | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Certify | Append | InvitePut | UserList | GetPubkey
-    | CreateSession | JoinSession | Pass | Release
+    | PutMailKey | GetMailKeys | PrekeysPut | PrekeysClaim | Certify | Append | InvitePut | UserList | Presence
+    | GetPubkey | CreateSession | JoinSession | Pass | Release
 )  # fmt: skip
 Answer = (
     Challenge | Welcome | Enrolled | Page | Pushed | Behind | Ack | GroupInfo | Mailed | MailKeys
-    | PrekeysStored | PrekeysClaimed | PrekeysLow | Users | Pubkey | Done | Refused | Bye
+    | PrekeysStored | PrekeysClaimed | PrekeysLow | Users | Online | Pubkey | Done | Refused | Bye
     | SessionCreated | Paired | Passed | PeerLeft | SessionOver
 )  # fmt: skip
 

@@ -33,8 +33,6 @@ from cloister.wire.frames import (
     GetPubkey,
     MailKeys,
     Pubkey,
-    UserList,
-    Users,
 )
 from cloister.wire.frames import (
     PutMailKey as PutMailKeyFrame,
@@ -91,10 +89,6 @@ class Directory:
         return row
 
     # --- views ----------------------------------------------------------------------------------------------
-
-    def user_list(self, peer: Peer, frame: UserList, now: int) -> None:
-        """The names of all users."""
-        peer.send(Users(rid=frame.rid, names=list(self.realm.users())))
 
     def get_pubkey(self, peer: Peer, frame: GetPubkey, now: int) -> None:
         """A user's identity key and place in the log."""

@@ -35,6 +35,7 @@ from cloister.relay.core.login import Door
 from cloister.relay.core.mailbox import Mailboxes
 from cloister.relay.core.ports import Broadcast, Connection, RelayKeys, Settings, broadcast
 from cloister.relay.core.prekeys import Prekeys
+from cloister.relay.core.presence import Attendance
 from cloister.relay.core.quota import Bucket
 from cloister.relay.core.rendezvous import Rendezvous
 from cloister.relay.core.rooms import Rooms
@@ -69,6 +70,7 @@ from cloister.wire.frames import (
     Post,
     PrekeysClaim,
     PrekeysPut,
+    Presence,
     Present,
     PutMailKey,
     Refused,
@@ -123,6 +125,7 @@ class RelayCore:
         self._runs = Runs(store, self._logs, self._mailboxes, self._gathering)
         self._rooms = Rooms(store, self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
         self._fanout = Fanout(self._logs, broadcast)
+        self._attendance = Attendance(self.directory, self._gathering)
         self._rendezvous = Rendezvous(settings, rng)
         self._guests = self._door.guests = Guests(
             store, self._gathering, self._logs, self._rooms, self._fanout, self._rendezvous
@@ -166,7 +169,8 @@ class RelayCore:
                 Certify: self.admission.certify,
                 Append: self.directory.append,
                 InvitePut: self.admission.invite_put,
-                UserList: self.directory.user_list,
+                UserList: self._attendance.user_list,
+                Presence: self._attendance.presence,
                 GetPubkey: self.directory.get_pubkey,
                 **self._meeting(),
             },
@@ -203,6 +207,7 @@ class RelayCore:
         self._no_stranger(peer)
         self._rendezvous.leave(peer)
         self._fanout.leave(peer)
+        self._attendance.leave(peer)
         self._door.leave(peer)
 
     def _no_stranger(self, peer: Peer) -> None:
