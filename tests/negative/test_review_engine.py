@@ -27,7 +27,6 @@ from cloister.wire import frames
 from cloister.wire.log import Chain, ForkProof, certify_head_key, sign_head
 from support.world import World, live, small_realm
 
-
 NO_UNIT = SimpleNamespace(now=0)
 """Stands for the unit of an input that writes nothing."""
 
