@@ -326,7 +326,7 @@ def test_frames_that_nothing_awaits_end_the_connection_and_change_nothing(realm:
         hostile: list[Any] = [
             b"garbage",
             frames.encode(frames.Ack(rid=9999, seq=1, ts_ms=1, head=head)),
-            frames.encode(frames.Users(rid=9999, names=[])),
+            frames.encode(frames.Users(rid=9999, names=[], online=[])),
             frames.encode(frames.Welcome(bytes(16), 0, alice.engine.link.statements[0], head, 0)),
             frames.encode(frames.Challenge(bytes(32), 0, 1, "x", bytes(32), [], b"x")),
         ]
