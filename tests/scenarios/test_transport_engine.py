@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from cloister.engine import values
 from cloister.errors import CloisterError
 from cloister.protocols.sequence import numbers_of
 from cloister.testing.realm import SmallRealm
+from cloister.wire import frames
+from support.keypool import rsa_decrypt_key, rsa_signing_key
 from support.world import World, live, small_realm
 
 NAMES = ("alice", "bob", "carol")
@@ -119,3 +123,54 @@ def test_a_suite_without_such_numbers_has_no_rows(realm: SmallRealm) -> None:
         assert await world.devices["alice"].execute(values.ListSequence(room=made.id)) == []
 
     live(story, realm)
+
+
+def test_invitations_beyond_a_frame_go_up_in_parts_with_their_commit(
+    realm: SmallRealm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloister.engine.outbox.FRAME_ROOM", 2_000)
+    staged: list[int] = []
+
+    async def story(world: World) -> None:
+        take = world.core._staging.stage
+
+        def noted(peer: object, frame: frames.Stage, now: int) -> None:
+            staged.append(frame.size)
+            take(peer, frame, now)  # type: ignore[arg-type]
+
+        world.core._requests = {**world.core._requests, frames.Stage: noted}
+        room = await _made(world)
+        await _say(world, "carol", room, "here")
+
+    live(story, realm)
+    assert max(staged) > 2_000, "two invitations"
+
+
+@pytest.mark.slow
+def test_a_room_of_256_devices_is_one_commit_through_the_relays_rules() -> None:
+    """Four of them are there; the invitations of the others wait."""
+    names = [f"m{number:03}" for number in range(256)]
+    pairs = [(rsa_signing_key(number), rsa_decrypt_key(number)) for number in range(4)]
+    realm = SmallRealm(names, random.Random("256").randbytes, lambda number: pairs[number % 4])
+    there = names[:3] + names[-1:]
+
+    async def story(world: World) -> None:
+        await world.until(lambda: all(device.engine.link.online for device in world.devices.values()))
+        await world.until(lambda: all(device.engine.knows(names[-1]) for device in world.devices.values()))
+        first = world.devices[names[0]]
+        made = await first.execute(values.CreateRoom(title="all", suite="transport", members=names[1:]))
+        room = str(made.id)
+        await world.until(lambda: all(world.state(name, room) == "ready" for name in there))
+        await world.until(lambda: _acknowledged(world, names[0], room) == len(there))
+        await _say(world, names[-1], room, "from the last", tuple(there))
+        await first.execute(values.RemoveMembers(room=room, users=[names[-1]]))
+        await world.until(lambda: world.state(names[-1], room) == "removed")
+        await _reach(world, room, 2, tuple(there[:3]))
+        assert all(world.alarms(name) == [] for name in there)
+
+    live(story, realm, there)
+
+
+def _acknowledged(world: World, name: str, room: str) -> int:
+    info = world.info(name, room)
+    return len(info.confirmed) if info else 0
