@@ -71,7 +71,8 @@ def test_all_agree_and_read_each_other(case: Case, n: int) -> None:
     net, nodes = case.agreed(n, "agree")
     at_one(nodes)
     assert set(nodes[0].live.view.roster) == {speaker(node) for node in nodes}
-    talk(net, nodes[:5])
+    if n <= 16:
+        talk(net, nodes[:5])
     assert net.refused == []
 
 
@@ -221,7 +222,7 @@ def test_not_any_bit_of_the_smallest_room_can_be_altered(case: Case) -> None:
             _flip(case, moment, bit)
 
 
-@pytest.mark.parametrize(("case", "n"), [each for each in sizes("sizes") if each.values[1] > 2])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("case", "n"), sizes("altered"))
 @pytest.mark.slow
 def test_none_of_2000_drawn_bits_of_larger_rooms_can_be_altered(case: Case, n: int) -> None:
     _flips(case, n, 2000)

@@ -25,6 +25,7 @@ from cloister.protocols.code_forms import Code as SessionCode
 from cloister.protocols.epochs import RECV, SEND
 from cloister.protocols.interface import (
     Add,
+    Ask,
     Behind,
     Commit,
     Drop,
@@ -49,7 +50,7 @@ from cloister.protocols.shares import Shares
 from cloister.protocols.transport import Transport
 from cloister.testing.pairs import CODE, word
 from support.mls_net import MLS, MlsNet, MlsNode
-from support.suite_net import POLICY, ROOM, Net, Node, seeded, users
+from support.suite_net import MINUTE, POLICY, ROOM, Net, Node, seeded, users
 
 OTHER_ROOM = bytes(range(16, 32))
 Call = Callable[[], object]
@@ -64,6 +65,8 @@ class Case:
     name: str
     sizes: tuple[int, ...] = (2, 3, 5)
     many: tuple[int, ...] = ()
+    altered: tuple[int, ...] = ()
+    """Sizes of the larger rooms in which bits are altered."""
     orders = 3
     """Members in runs of drawn orders."""
     lacks: Mapping[str, str] = {}
@@ -109,7 +112,10 @@ class Case:
     def agreed(self, n: int, seed: object, room: bytes = ROOM) -> tuple[Net, list[Node]]:
         """The room stands."""
         net, nodes = self.begin(n, seed, room)
-        net.settle()
+        if n < 32:
+            net.settle()
+        else:
+            net.rounds()
         return net, nodes
 
     def rekey(self, net: Net, nodes: Sequence[Node], who: int = 0) -> None:
@@ -133,6 +139,7 @@ class Classic(Case):
     """Suites whose epochs, chains and records are those of docs/spec/record.md."""
 
     many = (8, 16, 32)
+    altered = (3, 8)
 
     def member(self, net: Net, user: str, index: int) -> Node:
         """One more device; in large rooms several have the same RSA keys, which are slow to make."""
@@ -185,6 +192,7 @@ class TransportCase(Classic):
     name = "transport"
     sizes = (2, 3)
     many = (16, 256)
+    altered = (3, 16)
     waits = False
 
     @property
@@ -256,6 +264,7 @@ class MlsCase(Case):
     name = "mls"
     sizes = (2, 3, 10)
     many = (100,)
+    altered = (3, 10)
     waits = False
     lacks: Mapping[str, str] = {"variant": "a room's cipher suite stands in every KeyPackage and Welcome; there is one"}
 
@@ -498,6 +507,8 @@ class Mortality:
                     depth[0] -= 1
                     if not depth[0] and self.died and node is self.victim:
                         self.victim, node.alarm = None, node.net.now  # a start wakes the session
+                        if any(isinstance(effect, Ask) and effect.kind == "accept" for effect in effects):
+                            node.decide(accept=True)  # and the person, whose answer was not stored, gives it again
             self.died, self.victim = True, node
             kept = tuple(effect for effect in effects if isinstance(effect, Put | Drop))
             if not self.stored:
@@ -520,13 +531,21 @@ class Mortality:
 
 
 def persistent(net: Net, call: Any) -> None:
-    """A call of a person, made again when the device died before it was stored; then everything there is."""
+    """A call of a person, made again when the device died before it was stored; then everything there is.
+
+    A minute passes, too: some questions are not asked again after a death, and their answers waited for so long.
+    """
     try:
         call()
     except DiedError:
         call()
+    patient = True
     while True:
         able = [node for node in net.nodes if node.pending() or node.due()]
+        if not able and patient:
+            net.pass_time(MINUTE)
+            patient = False
+            continue
         if not able:
             return
         found, own = able[0].pending(), dict(getattr(able[0], "own", {}))

@@ -201,6 +201,11 @@ class Net:
                 return
         raise RuntimeError("the devices never come to rest")
 
+    def rounds(self) -> None:
+        """As `settle`, each device in turn as far as it gets: quicker where there are many."""
+        while sum([_as_far_as_it_gets(node) for node in self.nodes]):
+            pass
+
     def mix(self, dice: random.Random, nodes: Sequence[Node] | None = None) -> None:
         """As `settle`, but whose turn it is, is drawn, and so is the log that it reads next."""
         chosen = list(nodes if nodes is not None else self.nodes)
@@ -437,6 +442,14 @@ class Node:
             self.wake()
             return True
         return False
+
+
+def _as_far_as_it_gets(node: Node) -> bool:
+    """Whether there was anything to do."""
+    moved = False
+    while node.step():
+        moved = True
+    return moved
 
 
 POLICY = RoomPolicy(title="triad", owners=("a",))
