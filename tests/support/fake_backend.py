@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from cloister.client import api
 from cloister.errors import UnavailableError, UsageError
 
@@ -61,6 +63,7 @@ class FakeBackend:
             api.UserInfo(name="alice", devices=[ALICE], safety_number="1", how="own"),
             api.UserInfo(name="bob", devices=[BOB], safety_number="2", how="link"),
         ]
+        self.broadcast = api.BroadcastInfo(id="ab" * 16, author="alice", check="01234-56789", copies=[])
         self.messages: list[api.MessageInfo] = []
         self.numbers: list[api.SequenceInfo] = []
         self.certificates: list[api.CertificateInfo] = []
@@ -105,6 +108,15 @@ class FakeBackend:
                 return self.users
             case api.ListCertificates():
                 return self.certificates
+            case api.AnswerRequest():
+                self.rooms = [structs.replace(self.rooms[0], asks="")]
+                return self.rooms[0]
+            case api.SetRequests():
+                return "accept" if command.policy == "accept" else "ask"
+            case api.SetPresence():
+                return command.visible
+            case api.Broadcast() | api.CheckBroadcast():
+                return self.broadcast
             case _:
                 return "cloister:join?..."
 

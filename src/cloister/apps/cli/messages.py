@@ -153,8 +153,8 @@ def _concerns(event: Event, wanted: set[str]) -> bool:
             room = event.room.id
         case api.SendChanged():
             room = event.sent.room
-        case api.Alarm():
+        case api.Alarm() | api.Invited():
             room = event.room
-        case api.ConnectionChanged() | api.UserJoined():
-            pass
+        case _:
+            """About no room."""
     return not wanted or not room or room in wanted

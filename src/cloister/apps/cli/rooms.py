@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloister.apps.cli.frame import Command, Commands, settings_of
+from cloister.apps.cli.frame import Commands, settings_of
 from cloister.apps.cli.session import caught_up, patiently, with_client
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
-    from cloister.client.api import CertificateInfo, RoomInfo, SequenceInfo, UserInfo
+    from cloister.client.api import RoomInfo, SequenceInfo
     from cloister.client.client import Client
 
 
@@ -152,53 +152,6 @@ def leave(ctx: click.Context, name: str) -> None:
     _show(screen, left)
     if left.state == "frozen":
         screen.say("asked: another member's device takes you out as soon as it is online", "dim")
-
-
-@click.command(cls=Command)
-@click.option("--show", metavar="NAME", help="This user's certificates, as verified against the realm's authority.")
-@click.pass_context
-def users(ctx: click.Context, show: str | None) -> None:
-    """Who is in the realm."""
-    from cloister.apps.cli import view
-    from cloister.client.text import safe_name
-
-    if show is not None:
-        _certificates(ctx, show)
-        return
-
-    async def work(client: Client) -> list[UserInfo]:
-        await caught_up(client)
-        return await client.users()
-
-    screen = settings_of(ctx).screen
-    found = with_client(settings_of(ctx), work)
-    width = max((len(safe_name(user.name)) for user in found), default=0)
-    for user in found:
-        devices = ", ".join(view.device_of(device) for device in user.devices)
-        trusted = {"own": "you", "link": "joined with your link", "log": "in the realm's log"}.get(user.how, user.how)
-        screen.data(f"{safe_name(user.name):<{width}}  {devices}  ({trusted})")
-        screen.record("user", **view.record_of(user))
-
-
-def _certificates(ctx: click.Context, name: str) -> None:
-    """Write a user's certificates."""
-    from cloister.apps.cli import view
-
-    async def work(client: Client) -> list[CertificateInfo]:
-        (user,) = plain([name]) or [name]
-        await caught_up(client)
-        return await client.certificates(user)
-
-    screen = settings_of(ctx).screen
-    found = with_client(settings_of(ctx), work)
-    for row in found:
-        screen.data(
-            f"{view.device_of(row.device):<12} {row.usage:<8} {row.state:<8} "
-            f"{view.iso(row.not_before)} to {view.iso(row.not_after)}  realm log {row.place}  serial {row.serial}"
-        )
-        screen.record("certificate", **view.record_of(row))
-    if found:
-        screen.say(f"all issued by the authority that was pinned at enrolment ({found[0].authority[:16]})", "dim")
 
 
 def names(text: str) -> list[str]:

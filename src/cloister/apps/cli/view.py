@@ -184,6 +184,14 @@ def event_line(event: api.Event) -> str:
             by = f" by {user_of(event.peer)}" if event.peer else ""
             detail = f": {safe_text(event.detail)}" if event.detail else ""
             return f"ALARM {event.code}{by}{detail} (cloister help {event.code})"
+        case api.Invited():
+            name, title = safe_name(event.user), safe_name(event.title)
+            return f"{name} asks for a chat ({title}): cloister requests accept {event.room[:SHORT_ID]}, or decline"
+        case api.BroadcastCompared():
+            same = "the same" if event.equal else "SOMETHING ELSE"
+            return f"{safe_name(event.reader)} got {same} from {safe_name(event.author)} (check {event.check})"
+        case api.PresenceChanged():
+            return f"{safe_name(event.user)} is {'online' if event.online else 'gone'}, the relay says"
         case api.ConnectionChanged():
             return f"relay: {event.state}" + (f" ({event.code})" if event.code else "")
         case api.UserJoined(alarm=True):
