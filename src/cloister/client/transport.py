@@ -33,7 +33,7 @@ DIAL: Final = 10.0
 """Seconds to connect, shake hands and upgrade."""
 HEARTBEAT: Final = 20.0
 """Seconds between pings; a connection that does not answer is closed after half of it."""
-FRAME_MOST: Final = 2 * limits.FRAME.value
+FRAME_MOST: Final = limits.ANSWER.value
 
 
 class Connection(Protocol):
@@ -178,7 +178,7 @@ async def _dial_websocket(address: str) -> AsyncIterator[Connection]:
                     f"wss://{address}{PATH}",
                     ssl=tls_context(),
                     compress=0,
-                    max_msg_size=FRAME_MOST,
+                    max_msg_size=FRAME_MOST + 1,  # the library refuses from there on
                     heartbeat=HEARTBEAT,
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -29,6 +29,7 @@ class Limit:
 
 
 FRAME: Final = Limit("frame", 256 * KIB, "bytes", "closed", "memory of a connection before a frame is parsed")
+ANSWER: Final = Limit("answer frame", 8 * MIB + 64 * KIB, "bytes", "closed", "the largest commit and what names it")
 LOGIN_FRAME: Final = Limit("login frame", 64 * KIB, "bytes", "closed", "memory a stranger may take")
 RECORD: Final = Limit("record", 64 * KIB, "bytes", "bad_encoding", "one application or handshake entry")
 MAIL_ITEM: Final = Limit("mailbox item", 64 * KIB, "bytes", "bad_encoding", "one sealed item for one device")
