@@ -210,9 +210,15 @@ def own_commit(draft: Draft) -> Held | None:
 def unconfirmed(draft: Draft, steps: Steps, epoch: Epoch) -> Roster:
     """The members whose acknowledgement is awaited: all but the inviter and those who have given it."""
     standing = draft.get(STANDING, epoch.th)
-    others = [device for device in epoch.roster if standing is None or device != standing.inviter]
-    silent = [device for device in others if draft.get(ACKED, chain_key(epoch.th, epoch.roster.index(device))) is None]
-    return tuple(silent) if len(others) - len(silent) < steps.acks_needed(len(others)) else ()
+    first = standing.inviter if standing is not None else ""
+    acked = {suffix for suffix, _ in draft.all(ACKED, epoch.th)}
+    silent = [
+        device
+        for place, device in enumerate(epoch.roster)
+        if device != first and chain_key(epoch.th, place) not in acked
+    ]
+    others = len(epoch.roster) - 1
+    return tuple(silent) if others - len(silent) < steps.acks_needed(others) else ()
 
 
 def variant_of(draft: Draft) -> str | None:

@@ -439,10 +439,10 @@ def _take_ack(turn: Turn, epoch: Epoch, ack: Ack, key: RsaVerifyKey) -> None:
         raise RunBroken(
             error.code, ack.sender, fatal=False, evidence=ack.encode(), check=error.check, detail=error.detail
         ) from error
-    before = state_of(turn.draft, turn.agreement)
+    waited = state_of(turn.draft, turn.agreement) is State.FROZEN
     turn.draft.put(ACKED, chain_key(epoch.th, epoch.roster.index(ack.sender)), turn.now)
     if not epoch.ended_at:
-        opened = before is State.FROZEN and state_of(turn.draft, turn.agreement) is State.READY
+        opened = waited and state_of(turn.draft, turn.agreement) is State.READY
         progress(turn, token=epoch.token if opened else None)
 
 

@@ -290,9 +290,10 @@ class TransportSession:
         draft, me = turn.draft, self._me.device
         found: list[tuple[int, Action]] = []
         standing = draft.get(STANDING, epoch.th)
-        silent = unconfirmed(draft, self._agreement, epoch)
-        if standing is not None and standing.inviter == me and silent and draft.get(TOLD, epoch.th) is None:
-            found.append((standing.deadline, _tell(epoch, silent)))
+        if standing is not None and standing.inviter == me and draft.get(TOLD, epoch.th) is None:
+            silent = unconfirmed(draft, self._agreement, epoch)
+            if silent:
+                found.append((standing.deadline, _tell(epoch, silent)))
         if own_commit(draft) is not None or draft.get(READ_ONLY) is not None:
             return found
         out = leaving(draft)
