@@ -10,13 +10,13 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from unittest import mock
 
 from cloister.codec.cbor import enc
-from cloister.errors import PeerError
+from cloister.errors import PeerError, UsageError
 from cloister.lab.originals import nonces as nonces_originals
 from cloister.lab.originals import shares as shares_originals
 from cloister.primitives.aead import Aead
@@ -508,7 +508,8 @@ class Mortality:
                     if not depth[0] and self.died and node is self.victim:
                         self.victim, node.alarm = None, node.net.now  # a start wakes the session
                         if any(isinstance(effect, Ask) and effect.kind == "accept" for effect in effects):
-                            node.decide(accept=True)  # and the person, whose answer was not stored, gives it again
+                            with suppress(UsageError):  # the person's answer, unless it was stored
+                                node.decide(accept=True)
             self.died, self.victim = True, node
             kept = tuple(effect for effect in effects if isinstance(effect, Put | Drop))
             if not self.stored:
