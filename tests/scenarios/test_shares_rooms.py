@@ -5,6 +5,7 @@ Nobody is there to give a late member its share but the relay, which has kept it
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
@@ -35,7 +36,8 @@ def waits(world: World, name: str, room: str, what: str, *missing: str) -> bool:
 async def leave(world: World, *names: str) -> None:
     """Devices send what they have made, and are switched off."""
     for name in names:
-        await world.until(lambda name=name: world.devices[name].engine.outbox.idle)  # type: ignore[misc]
+        while not (await world.devices[name].execute(values.GetStatus())).caught_up:
+            await asyncio.sleep(0.1)
         world.devices[name].crash()
 
 
