@@ -36,8 +36,10 @@ def waits(world: World, name: str, room: str, what: str, *missing: str) -> bool:
 async def leave(world: World, *names: str) -> None:
     """Devices send what they have made, and are switched off."""
     for name in names:
-        while not (await world.devices[name].execute(values.GetStatus())).caught_up:
+        status = await world.devices[name].execute(values.GetStatus())
+        while not status.caught_up:
             await asyncio.sleep(0.1)
+            status = await world.devices[name].execute(values.GetStatus())
         world.devices[name].crash()
 
 
