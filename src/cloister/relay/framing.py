@@ -204,11 +204,13 @@ class LengthReader(_Kept):
 class WebSocketReader(_Kept):
     """Messages of one kind (`opcode`: TEXT or BINARY) from a client."""
 
-    __slots__ = ("_most", "_opcode", "_parts", "_receiver")
+    __slots__ = ("_message", "_most", "_opcode", "_parts", "_receiver", "_whole")
 
     def __init__(self, receiver: Receiver, most: int, opcode: int) -> None:
         super().__init__()
         self._receiver = receiver
+        self._message = receiver.message
+        self._whole = _FIN | opcode
         self._most = most
         self._opcode = opcode
         self._parts: bytearray | None = None
@@ -231,16 +233,18 @@ class WebSocketReader(_Kept):
             return self._broken()
         if have < head + size:
             return self._wait(head + size)
-        begin = at + head
-        self._frame(data[at], _unmasked(data[begin - 4 : begin], data[begin : begin + size]))
+        begin, first = at + head, data[at]
+        payload = _unmasked(data[begin - 4 : begin], data[begin : begin + size])
+        if first == self._whole and payload and self._parts is None:
+            self._message(payload)
+        else:
+            self._frame(first, payload)
         return head + size
 
     def _frame(self, first: int, payload: bytes) -> None:
-        if first == _FIN | self._opcode and self._parts is None:
-            if payload:
-                self._receiver.message(payload)
-            else:
-                self._broken()
+        """Anything but a whole message that is not empty."""
+        if first == self._whole:
+            self._broken()
         elif first & 0x70:  # reserved bits
             self._broken()
         elif first & 8:

@@ -36,9 +36,6 @@ class Batch:
     logs: dict[bytes, Appended] = field(default_factory=dict)
     after: list[Callable[[int], None]] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.writes or self.acks or self.after)
-
 
 class Gathering:
     """Where the batch that is being gathered stands."""
@@ -85,7 +82,7 @@ class Gathering:
     def take(self) -> Batch | None:
         """Begin a new batch; the old one if there is anything in it."""
         batch = self.batch
-        if not batch:
+        if not (batch.writes or batch.acks or batch.after):
             return None
         self.batch = Batch()
         return batch

@@ -22,7 +22,7 @@ from cloister.relay.core.log import Logs
 from cloister.relay.core.ports import Broadcast
 from cloister.relay.core.state import Access, EpochState, LogState, Peer
 from cloister.wire import limits
-from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Page, Present, Pushed, encode
+from cloister.wire.frames import REALM_LOG, Behind, Done, Entry, Forget, Head, Page, Present, Pushed, encode
 
 _FEW: Final = 128
 _PUSH: Final = limits.PUSH.value
@@ -106,18 +106,17 @@ class Fanout:
         for entry in entries:
             size += len(entry.payload)
         if size <= _SURELY and len(entries) <= _FEW:
-            self._push_chunk(state, entries)
+            self._push_chunk(state, entries, self._logs.head(state))
         else:
             for chunk in _chunks(entries):
-                self._push_chunk(state, chunk)
+                self._push_chunk(state, chunk, self._logs.head_at(state, chunk[-1].seq))
         epoch = state.epochs.get(entries[-1].token_hash)
         if epoch is not None and epoch.end:
             state.followers.clear()  # the epoch has ended: nothing of the next one is theirs
 
-    def _push_chunk(self, state: LogState, entries: list[Entry]) -> None:
-        last = entries[-1].seq
+    def _push_chunk(self, state: LogState, entries: list[Entry], head: Head) -> None:
         if len(entries[0].payload) <= _PUSH:
-            data = encode(Pushed(state.log, entries, self._logs.head_at(state, last)))  # type: ignore[arg-type]
+            data = encode(Pushed(state.log, entries, head))  # type: ignore[arg-type]  # nobody adds a stub
             behind = self._broadcast(state.followers, data)
         else:
             behind = list(state.followers)

@@ -31,24 +31,22 @@ class Bucket:
         self._level = float(burst)
         self._at = now
 
-    def _fill(self, now: int) -> None:
-        if now > self._at:
-            self._level = min(self._burst, self._level + (now - self._at) / self._interval)
-            self._at = now
-
     def has(self, now: int, cost: float = 1) -> bool:
         """Whether `take` would succeed."""
-        self._fill(now)
+        self.take(now, 0)
         return self._level >= cost
 
     def take(self, now: int, cost: float = 1) -> bool:
         """Take `cost`, or nothing and False."""
+        level = self._level
         if now > self._at:
-            self._fill(now)
-        if self._level < cost:
-            return False
-        self._level -= cost
-        return True
+            level += (now - self._at) / self._interval
+            if level > self._burst:
+                level = self._burst
+            self._at = now
+        enough = level >= cost
+        self._level = level - cost if enough else level
+        return enough
 
 
 class Buckets(Generic[Key]):
