@@ -89,6 +89,10 @@ class SessionClient(Client):
         stage: str = await self._agent.meet(api.Compared(same=same))
         return stage
 
+    def secrets(self) -> list[tuple[str, bytes]]:
+        """(name, value) of every key of this guest and its session; for searching that they are nowhere else."""
+        return [("guest key", self._agent.engine.account.keys.device.private_bytes()), *self._agent.engine.secrets()]
+
     async def again(self) -> None:
         """Meet again with the same other one: a new key, within a day of the last."""
         room = (await self.rooms())[0]

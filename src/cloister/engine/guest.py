@@ -16,7 +16,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -37,7 +37,7 @@ from cloister.primitives import Rng
 from cloister.protocols.code import Code
 from cloister.protocols.code_forms import Code as SessionCode
 from cloister.protocols.code_forms import digits, new_secret, pictures
-from cloister.protocols.code_items import CREATOR, JOINER, policy
+from cloister.protocols.code_items import CREATOR, EPOCH, JOINER, RECV, RESUME, SEND, policy
 from cloister.protocols.code_session import CodeSession
 from cloister.protocols.interface import (
     Channel,
@@ -56,6 +56,7 @@ from cloister.protocols.interface import (
 from cloister.wire import frames
 
 _ACCOUNT: Final = b"account"
+_ROOM_ID: Final = 16
 _STATES: Final = {LinkState.CLOSED: "offline", LinkState.ONLINE: "online"}
 Wish = values.OpenSession | values.EnterSession
 
@@ -123,6 +124,18 @@ class GuestEngine:
     def room(self) -> Room | None:
         """The session's room, once both hold the key."""
         return self._place.room if self._place else None
+
+    def secrets(self) -> Iterator[tuple[str, bytes]]:
+        """(name, value) of the keys of the room's session, as they are stored."""
+        for key, value in self._store.scan("item"):
+            shelf = key[_ROOM_ID:].partition(b"/")[0]
+            if shelf == EPOCH.name:
+                epoch = EPOCH.decode(value)
+                yield from (("room key", epoch.exporter), ("confirm key", epoch.confirm))
+            elif shelf in (SEND.name, RECV.name):
+                yield "chain key", (SEND if shelf == SEND.name else RECV).decode(value).key
+            elif shelf == RESUME.name:
+                yield "resumption secret", RESUME.decode(value).secret
 
     # --- inputs -------------------------------------------------------------------------------------------------
 

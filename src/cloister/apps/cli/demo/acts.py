@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cloister.apps.cli.demo.conductor import Conductor
 
-NAMES: Final = ("nonces", "shares", "transport", "mls")
+NAMES: Final = ("nonces", "shares", "transport", "code", "mls")
 """The suites that have a demo."""
 
 
 def conductor_of(suite: str) -> type[Conductor]:
     """Who leads through the demo of this suite."""
     from cloister.apps.cli.demo.agreeing import MlsDemo, NoncesDemo, SharesDemo
+    from cloister.apps.cli.demo.code import CodeDemo
     from cloister.apps.cli.demo.transport import TransportDemo
 
-    return {"nonces": NoncesDemo, "shares": SharesDemo, "transport": TransportDemo, "mls": MlsDemo}[suite]
+    return {"nonces": NoncesDemo, "shares": SharesDemo, "transport": TransportDemo, "code": CodeDemo, "mls": MlsDemo}[
+        suite
+    ]

@@ -50,6 +50,8 @@ def demo(
 
     screen = settings_of(ctx).screen
     names = _names(members if count is None else _people(count))
+    if suite == "code":  # guests have no names, and are two
+        names = ("creator", "joiner")
     passwords = {name: password(f"Password of {name}", new=True) for name in names} if ask_passwords else {}
     with _folder(keep) as folder, watching(screen, names) as watch:
         report = asyncio.run(perform(Plan(folder=folder, members=names, suite=suite, passwords=passwords), watch))

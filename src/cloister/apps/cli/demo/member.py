@@ -59,14 +59,16 @@ async def _member(secrets_to: int) -> None:
     from cloister.client.client import Client
     from cloister.client.inventory import secrets_of
     from cloister.client.setup import enrol
-    from cloister.identity.vault import DEFAULT_N
 
     told = Typed()
     spec = json.loads(await anext(told))
+    if "relay" in spec:
+        await _guest(secrets_to, spec, told)
+        return
     profile, password = Path(spec["home"]) / spec["user"], spec["password"]
     try:
-        cost = DEFAULT_N if spec["guessable"] else VAULT_COST
-        made = await enrol(profile, spec["link"], user=spec["user"], password=password, cost=cost)
+        cost = {} if spec["guessable"] else {"cost": VAULT_COST}
+        made = await enrol(profile, spec["link"], user=spec["user"], password=password, **cost)
         tell("enrolled", device=made.device)
         part = Part(spec, tell)
         while True:
@@ -81,6 +83,24 @@ async def _member(secrets_to: int) -> None:
         error = as_cloister_error(raised)
         tell("failed", code=error.code, detail=error.detail)
         raise
+    _give(secrets_to, secrets)
+
+
+async def _guest(secrets_to: int, spec: dict[str, Any], told: Typed) -> None:
+    """A member without an account."""
+    from cloister.apps.cli.demo.guest import attend_sessions
+
+    try:
+        secrets = await attend_sessions(spec, told, tell)
+    except Exception as raised:
+        error = as_cloister_error(raised)
+        tell("failed", code=error.code, detail=error.detail)
+        raise
+    _give(secrets_to, secrets)
+
+
+def _give(secrets_to: int, secrets: list[tuple[str, bytes]]) -> None:
+    """Hand the secrets to the process that looks for them."""
     with os.fdopen(secrets_to, "w") as pipe:
         pipe.writelines(f"{name}\t{value.hex()}\n" for name, value in secrets)
 
