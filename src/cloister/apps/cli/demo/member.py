@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,8 +68,8 @@ async def _member(secrets_to: int) -> None:
         return
     profile, password = Path(spec["home"]) / spec["user"], spec["password"]
     try:
-        cost = {} if spec["guessable"] else {"cost": VAULT_COST}
-        made = await enrol(profile, spec["link"], user=spec["user"], password=password, **cost)
+        join = partial(enrol, profile, spec["link"], user=spec["user"], password=password)
+        made = await (join() if spec["guessable"] else join(cost=VAULT_COST))
         tell("enrolled", device=made.device)
         part = Part(spec, tell)
         while True:
