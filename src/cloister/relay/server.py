@@ -257,7 +257,8 @@ class Server:
         """See `Owner`."""
         read_on = self._core.frame(socket, data, self._now())
         if not self._turn_due:
-            self.wake()
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
         if socket.place.held and self._core.known(socket):
             socket.place.leave()
         if not read_on and not socket.held:

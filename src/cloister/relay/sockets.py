@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol, cast
 
 from cloister.relay.core import Connection
@@ -60,8 +61,8 @@ class Socket(asyncio.Protocol):
     """A connection over an asyncio transport. `slow`: its transport holds back MUCH; `held`: it is not read."""
 
     __slots__ = (
-        "_ended", "_owner", "_reader", "address", "closing", "direct", "held", "mark", "packer", "place", "queue",
-        "slow", "tls", "transport", "write",
+        "_ended", "_owner", "_reader", "address", "closing", "direct", "held", "mark", "message", "packer", "place",
+        "queue", "slow", "tls", "transport", "write",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -76,6 +77,7 @@ class Socket(asyncio.Protocol):
         ended: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         self._owner = owner
+        self.message: Callable[[bytes], None] = partial(owner.received, self)  # see `framing.Receiver`
         self._reader = reader(self).feed
         self._ended = ended
         self.mark = owner.dirty.append
@@ -131,10 +133,6 @@ class Socket(asyncio.Protocol):
         self._ended(exc)
 
     # --- the reader's calls ---------------------------------------------------------------------------------
-
-    def message(self, data: bytes) -> None:
-        """See `framing.Receiver`."""
-        self._owner.received(self, data)
 
     def answer(self, packet: bytes) -> None:
         """See `framing.Receiver`."""

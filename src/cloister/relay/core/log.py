@@ -173,7 +173,8 @@ class Logs:
         for entry in entries:
             del pending[entry.entry_id]
         state.durable, state.durable_hash = row.seq, row.hash
-        head = state.head = self.sign(state, row.seq, row.hash)
+        settings = self._settings
+        head = state.head = sign_head(self._key, settings.realm, state.log, settings.incarnation, row.seq, row.hash)
         return head
 
     def row_at(self, state: LogState, seq: int) -> EntryRow:
