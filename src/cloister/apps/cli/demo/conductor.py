@@ -80,19 +80,24 @@ async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> 
     """The whole demo; a CloisterError names what failed."""
     from cloister.apps.cli.demo.acts import conductor_of
 
-    started = time.monotonic()
+    clock = Phases()
     async with AsyncExitStack() as stack:
         conductor = conductor_of(plan.suite)(plan, watch)
         await conductor.start_members(stack)
         await stack.enter_async_context(conductor.relay())
+        clock.ended("start")
         await conductor.enrol()
+        clock.ended("enrol")
         await conductor.agree()
+        clock.ended("agree")
         await conductor.talk()
         told = await conductor.ask()
+        clock.ended("talk")
         needles = await conductor.needles()
         found = conductor.search(needles)
         relay_rows = stored(conductor.database)
     again = conductor.search(needles)  # the relay has ended: its write-ahead log is folded into the database now
+    clock.ended("search")
     return Report(
         suite=plan.suite,
         milestones=tuple([*conductor.milestones, *conductor.confirmed(told)]),
@@ -102,8 +107,21 @@ async def perform(plan: Plan, watch: Callable[[Happening], None] = no_watch) -> 
         stored=relay_rows,
         found=tuple(dict.fromkeys([*found, *again])),
         searched=len(needles),
-        seconds=time.monotonic() - started,
+        phases=clock.phases,
     )
+
+
+class Phases:
+    """Where the time goes: the seconds of each phase, in order."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def ended(self, name: str) -> None:
+        """A phase is over, the next begins."""
+        now = time.monotonic()
+        self.phases[name], self._began = now - self._began, now
 
 
 class Conductor:

@@ -6,7 +6,7 @@ failures ends with an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,7 +50,8 @@ class Report:
     found: tuple[Find, ...]
     searched: int
     """How many secrets and texts were looked for."""
-    seconds: float
+    phases: Mapping[str, float]
+    """Seconds of each phase, in order."""
     milestones: tuple[str, ...] = ()
     """What the demo has shown that belongs to its suite, in words."""
 
@@ -83,6 +84,7 @@ class Report:
             "suite": self.suite,
             "transport": TRANSPORT,
             "seconds": round(self.seconds, 2),
+            "phases": {name: round(seconds, 2) for name, seconds in self.phases.items()},
             "members": [
                 {
                     "name": told.name,
@@ -108,7 +110,18 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        return [*self._messages(), "", *self._agreement(), *self._of_suite(), "", *self._relay(), "", *self._search()]
+        parts = [self._messages(), [*self._agreement(), *self._of_suite()], self._relay(), self._search(), self._time()]
+        return [line for part in parts for line in [*part, ""]][:-1]
+
+    @property
+    def seconds(self) -> float:
+        """From the first process to the end of the search."""
+        return sum(self.phases.values())
+
+    def _time(self) -> list[str]:
+        """Where the time went; what a member needs most is to make two RSA key pairs, in `enrol`."""
+        spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
+        return [f"Where the time went ({self.seconds:.1f} s)", f"  {spent}"]
 
     def _messages(self) -> list[str]:
         lines = ["Who sent, and who decrypted it"]

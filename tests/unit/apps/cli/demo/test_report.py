@@ -46,7 +46,7 @@ def report(**changes: Any) -> Report:
         ),
         "found": (),
         "searched": 40,
-        "seconds": 3.21,
+        "phases": {"start": 1.25, "enrol": 2.0},
     }
     return Report(**(fields | changes))
 
@@ -143,3 +143,9 @@ def test_a_find_stands_in_the_report() -> None:
 def test_no_payload_in_a_text_or_name_reaches_the_report(payload: str) -> None:
     one = told("alice", sent=(payload,), name=payload)
     assert not forbidden("\n".join(report(members=(one, told("bob"), told("carol"))).lines()))
+
+
+def test_the_report_says_where_the_time_went() -> None:
+    assert report().lines()[-2:] == ["Where the time went (3.2 s)", "  start 1.2, enrol 2.0"]
+    assert report().record()["phases"] == {"start": 1.25, "enrol": 2.0}
+    assert report().record()["seconds"] == 3.25
