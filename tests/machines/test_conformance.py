@@ -304,6 +304,7 @@ def test_nothing_of_one_epoch_counts_in_the_next(case: Case) -> None:
 @every
 def test_nobody_is_talked_into_another_variant(case: Case) -> None:
     asked(case, "variant")
+    assert case.variants
     for number, variant in enumerate(case.variants):
         net, nodes = case.members(2, ("variant", number))
         nodes[0].suite = variant

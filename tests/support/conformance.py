@@ -19,7 +19,9 @@ from cloister.codec.cbor import enc
 from cloister.errors import PeerError, UsageError
 from cloister.lab.originals import nonces as nonces_originals
 from cloister.lab.originals import shares as shares_originals
+from cloister.lab.originals import transport as transport_originals
 from cloister.primitives.aead import Aead
+from cloister.protocols import pair_steps
 from cloister.protocols.code import Code
 from cloister.protocols.code_forms import Code as SessionCode
 from cloister.protocols.epochs import RECV, SEND
@@ -199,11 +201,19 @@ class TransportCase(Classic):
     def suite(self) -> Suite:
         return Transport()
 
+    variants = (transport_originals.original(),)
+
     def meeting(self, nodes: Sequence[Node], room: bytes) -> list[Call]:
         """Whoever asks for a new key must be an inviter, which its owners are: here all (the first of many)."""
         first, *others = nodes
         policy = replace(POLICY, owners=tuple(users(len(nodes))[:16]))
         return [lambda: first.create(room, policy), lambda: first.change(*(Add(node.name) for node in others))]
+
+
+class _OtherKem(pair_steps.Steps):
+    """Another key agreement than this device has."""
+
+    kem = "another"
 
 
 class PairCase(Case):
@@ -215,12 +225,13 @@ class PairCase(Case):
     lacks: Mapping[str, str] = {
         "insider": "of two members, whoever is not me is the other; content is deniable",
         "remove": "there is nobody to stay; a session is ended for both",
-        "variant": "there is one",
     }
 
     @property
     def suite(self) -> Suite:
         return Pair()
+
+    variants = (Pair(_OtherKem()),)
 
 
 class CodeCase(Case):
