@@ -1,4 +1,4 @@
-"""docs/walkthroughs.md, walked line by line: with fakes that mypy checks against the interface, and with `nonces`."""
+"""docs/walkthroughs.md, walked line by line: with fakes that mypy checks against the interface, and with two suites."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from cloister.protocols.interface import (
     Unfollow,
 )
 from cloister.protocols.nonces import CAPS, Nonces
+from cloister.protocols.shares import Shares
 from support.suite_net import MAILBOX, NOW, POLICY, ROOM, FakeDirectory, keys_of, seeded
 from support.walks import NAMES, Step, Walk, change_of, seen, walks
 
@@ -173,9 +174,10 @@ def test_the_walk_fits_the_interface(name: str) -> None:
     assert not any(script.steps for script in scripts.values())
 
 
+@pytest.mark.parametrize("suite", [Nonces(), Shares()], ids=["nonces", "shares"])
 @pytest.mark.parametrize("name", WALKS)
-def test_nonces_walks_it(name: str) -> None:
-    walk = Walk(Nonces())
+def test_a_suite_walks_it(suite: Suite, name: str) -> None:
+    walk = Walk(suite)
     for number, step in enumerate(WALKS[name], 1):
         assert walk.step(step) == step.effects, f"line {number}: {step}"
     used = [node for node in walk.nodes.values() if node.session is not None]
