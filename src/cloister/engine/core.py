@@ -45,7 +45,7 @@ from cloister.engine.unit import Unit
 from cloister.engine.upkeep import Upkeep, stored_account
 from cloister.engine.users import Users
 from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged
-from cloister.errors import CloisterError, PeerError, UnavailableError
+from cloister.errors import CloisterError, PeerError, UnavailableError, UsageError
 from cloister.identity.realm import RealmState
 from cloister.primitives import Rng
 from cloister.protocols.interface import NO_EPOCH, Me, State, Suite
@@ -136,6 +136,8 @@ class Engine:
                 self._closed(unit, what.code)
             case inputs.Tick():
                 self._purge(unit)
+            case inputs.Meet():  # for guests; whoever asks a device for it made a mistake
+                unit.reply(what.ticket, error=UsageError("usage", "sessions are a guest's"))
         self._settle(unit)
         return unit
 

@@ -40,6 +40,10 @@ class Nobody:
         """PeerError("unknown_sender")."""
         raise PeerError("unknown_sender", "a guest knows nobody")
 
+    def stale(self, device: str, size: int, /) -> bool:
+        """Nobody has certificates here."""
+        return False
+
 
 class GuestRoom:
     """At most one room: none before both hold the key."""
