@@ -33,7 +33,7 @@ from cloister.client.suites import SUITES
 from cloister.engine import values
 from cloister.errors import REGISTRY
 from cloister.protocols.interface import CAPS_ROWS
-from cloister.wire import frames, limits
+from cloister.wire import frames, json, limits
 from tools.example_code import example as code_example
 from tools.example_contributions import nonces_example, shares_example
 from tools.example_pair import example as pair_example
@@ -91,6 +91,14 @@ def frames_table() -> str:
     found = [thing for thing in vars(frames).values() if _is_struct(thing, frames.Frame) and thing is not frames.Frame]
     rows = [(f"`{_tag(frame)}`", _fields(frame), first_line(frame)) for frame in found]
     return table(("tag", "fields in order", "what it is"), rows)
+
+
+def json_names() -> str:
+    """What document 003 calls the frames that a client sends."""
+    documents = {frames.Hello: (), frames.GetPubkey: (), frames.UserList: (), **json.ALIASES}
+    rows = [(", ".join(f"`{name}`" for name in aliases or (_tag(frame),)), f"`{_tag(frame)}`", first_line(frame))
+            for frame, aliases in documents.items()]  # fmt: skip
+    return table(("document 003", "frame", "what it is"), rows)
 
 
 def client_api() -> str:
@@ -173,6 +181,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
     "limits": limits_table,
     "frames": frames_table,
+    "json-names": json_names,
     "client-api": client_api,
     "cli": cli,
     "properties": properties,
