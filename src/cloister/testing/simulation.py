@@ -331,6 +331,9 @@ class Simulation:
             engine = device.engine
             here = engine.rooms.rooms.get(room)
             state = "absent" if here is None else str(here.session.view.state)
+            read = int.from_bytes(device.store.open().get("meta", b"mail position") or b"", "big")
+            if read < self.relay.store.mailbox(device.account.device).last:
+                reasons.append(f"{name} ({state}) has mail to read")
             if engine.outbox.rows and state != "removed":
                 kinds = sorted({row.kind for row in engine.outbox.rows.values()})
                 reasons.append(f"{name} ({state}) has {', '.join(kinds)} to send")
