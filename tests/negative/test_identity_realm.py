@@ -71,7 +71,7 @@ def test_a_second_genesis_is_refused() -> None:
 
 
 def test_a_genesis_of_an_unknown_mode_is_refused() -> None:
-    begin_refused("unsupported", replace(Realm().genesis(), mode="none").encode())
+    begin_refused("unsupported", replace(Realm().genesis(), mode="split").encode())
 
 
 def test_a_genesis_with_another_realms_root_is_refused() -> None:
@@ -324,3 +324,19 @@ def test_an_older_list_is_refused() -> None:
     realm.append(NewCrl(crl=second).encode())
     for crl in (first, second):
         refused("replay", realm, NewCrl(crl=crl).encode())
+
+
+def test_in_a_realm_that_certifies_nobody_requests_must_fit_the_manifest() -> None:
+    realm = Realm()
+    state = RealmState.begin(replace(realm.genesis(), mode="none").encode(), NOW)
+    dan, eve = realm.person("dan"), realm.person("eve")
+    record = dan.application.record(dan.application.requests)
+    cases = (
+        (eve.application.requests, "wrong_name"),  # REALM-23
+        (build_requests(eve.device, dan.id), "not_in_manifest"),  # REALM-24
+    )
+    for requests, code in cases:
+        with pytest.raises(PeerError) as caught:
+            state.apply(replace(record, leaves=tuple(requests)).encode(), NOW)
+        assert caught.value.code == code
+    assert state.apply(record.encode(), NOW).device(dan.id).key == dan.device.device.public

@@ -44,6 +44,12 @@ _RESULTS: Final[dict[type, Any]] = {
     values.ListUsers: list[values.UserInfo],
     values.ListCertificates: list[values.CertificateInfo],
     values.CreateInvite: str,
+    values.EndRoom: values.RoomInfo,
+    values.AnswerRequest: values.RoomInfo,
+    values.SetRequests: str,
+    values.SetPresence: bool,
+    values.Broadcast: values.BroadcastInfo,
+    values.CheckBroadcast: values.BroadcastInfo,
 }
 
 

@@ -115,7 +115,8 @@ async def _prepared(store: DeviceStore, invite: Invite, name: str, now: int, rng
         if pending.application.device_id == name:
             return pending
     user_keys, code = UserKeys.generate(rng)
-    keys = await asyncio.to_thread(DeviceKeys.generate, rng)
+    rsa = invite.token is not None  # where nobody is certified no room of an RSA suite can be
+    keys = await asyncio.to_thread(DeviceKeys.generate, rng, rsa=rsa)
     application = Application.make(user_keys, keys, name, invite.token, now)
     pending = _Pending(user_keys, keys, code, application)
     store.apply([Put("meta", _PENDING, pending.encode())])

@@ -39,6 +39,8 @@ from cloister.primitives import Rng
 from cloister.primitives.signature import SigningKey
 
 MODE = "embedded"
+OPEN = "none"
+"""The mode of a realm whose authority certifies the relay and nobody else: keys are trusted on first use."""
 _SERIAL_SIZE = 16
 _LIFE_MS = (LEAF_DAYS + 1) * DAY_MS
 """After this age (ms) a leaf has ended for certain."""

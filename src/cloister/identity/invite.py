@@ -69,7 +69,8 @@ def stored_proof(relay_proof: bytes) -> bytes:
 class Invite:
     """A parsed link. Hashes are 32 bytes; `inviter` is None for a link made on the relay's host.
 
-    `room` is (room id of 16, seed of 32 bytes) for a link into a room.
+    `token` is None for a realm where anybody may register. `room` is (room id of 16, seed of 32 bytes) for a link into
+    a room.
     """
 
     host: str
@@ -77,13 +78,14 @@ class Invite:
     realm: str
     relay_hash: bytes
     root_hash: bytes
-    token: Token
+    token: Token | None
     inviter: bytes | None = None
     room: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """The link."""
-        parts = [self.relay_hash, self.root_hash, self.token.id + self.token.secret, self.inviter or b""]
+        token = self.token.id + self.token.secret if self.token else b""
+        parts = [self.relay_hash, self.root_hash, token, self.inviter or b""]
         parts.extend(self.room or ())
         tail = ".".join(["1", *map(_to_text, parts)])
         return f"cloister:join?relay={self.host}:{self.port}&realm={self.realm}#{tail}"
@@ -101,14 +103,14 @@ def parse_invite(text: str) -> Invite:
         raise PeerError("bad_invite", "it is of another version")
     if len(parts) not in (4, 6):  # INVITE-02
         raise PeerError("bad_invite", "a part is missing; was it cut off?")
-    token = _from_text(parts[2], ID_SIZE + SECRET_SIZE, "the token")
+    token = _from_text(parts[2], ID_SIZE + SECRET_SIZE, "the token") if parts[2] else b""
     return Invite(
         host=host,
         port=port,
         realm=_realm(link[2]),
         relay_hash=_from_text(parts[0], 32, "the relay's key"),
         root_hash=_from_text(parts[1], 32, "the authority's key"),
-        token=Token(id=token[:ID_SIZE], secret=token[ID_SIZE:]),
+        token=Token(id=token[:ID_SIZE], secret=token[ID_SIZE:]) if token else None,
         inviter=_from_text(parts[3], 32, "the inviter's key") if parts[3] else None,
         room=_room(parts[4], parts[5]) if len(parts) == 6 else None,
     )

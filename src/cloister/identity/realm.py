@@ -13,7 +13,9 @@ Invariants
   whatever came later. The time of a size is the time of its last record.
 - At most 20 manifests per user in 24 hours (quota); one signed by the pinned next key is never counted out.
 - Keys are parsed once and kept as objects.
-Left out: authority modes other than `embedded`, removal of users, change of authority or relay identity.
+- In mode `none` a device's certificate requests stand in the place of its certificates: they prove possession of the
+  keys in the manifest, and nothing more. They do not end, and no list revokes them.
+Left out: authority modes other than `embedded` and `none`, removal of users, change of authority or relay identity.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ from typing import Final, TypeVar
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.identity import findings
-from cloister.identity.authority import MODE
+from cloister.identity.authority import MODE, OPEN
 from cloister.identity.certificate import (
     DAY_MS,
     DEVICE_USAGES,
     Authorities,
     VerifiedCertificate,
+    read_request,
 )
 from cloister.identity.credential import parse_device_id
-from cloister.identity.keys import identity_fingerprint
+from cloister.identity.keys import identity_fingerprint, key_hash
 from cloister.identity.manifest import Manifest, Row
 from cloister.identity.records import (
     Enrol,
@@ -49,6 +52,8 @@ from cloister.primitives.rsa import RsaEncryptKey, RsaVerifyKey
 from cloister.primitives.signature import VerifyKey
 
 MANIFESTS_PER_DAY: Final = 20
+NEVER: Final = 2**53
+"""When (ms) a key ends that nobody has certified."""
 STALE_DAYS: Final = 30
 """How long a device may be expired before it counts as given up."""
 
@@ -126,6 +131,8 @@ class RealmState:
     findings: bytes = b""
     """What judging the newest record has found of its leaves (`identity.findings`)."""
     _known: bytes | None = None
+    certifies: bool = True
+    """Whether the authority vouches for everybody (mode `embedded`), or keys count as they were registered (`none`)."""
     _crl_number: int = 0
     _revoked: frozenset[int] = frozenset()
 
@@ -140,7 +147,7 @@ class RealmState:
         record = decode_record(payload)
         if not isinstance(record, Genesis):  # REALM-04
             raise PeerError("bad_chain", "a realm log begins with its genesis record")
-        if record.mode != MODE:  # REALM-05
+        if record.mode not in (MODE, OPEN):  # REALM-05
             raise PeerError("unsupported", "an authority mode that is not known here")
         authorities = Authorities(record.root, record.intermediate)
         if authorities.realm != record.realm:  # REALM-06
@@ -149,6 +156,7 @@ class RealmState:
             realm=record.realm,
             authorities=authorities,
             relay_key=VerifyKey("ed25519", record.relay_key),
+            certifies=record.mode == MODE,
             _times=(ts_ms,),
             _users={},
             _devices={},
@@ -254,6 +262,8 @@ class RealmState:
         row = user.manifest.row(device_id)
         if row is None or len(row.hashes) != len(leaves):  # REALM-16
             raise PeerError("not_in_manifest")
+        if not self.certifies:
+            return _registered(self.size, user, row, leaves), b""
         if self._known is not None:
             verified = findings.unpack(self._known, leaves, device_id)
         else:
@@ -304,11 +314,6 @@ class RealmState:
             raise PeerError("gap", "the realm log is not known at this size")
         return at_size
 
-    @property
-    def certifies(self) -> bool:
-        """Whether an authority vouches for everybody in the realm."""
-        return True
-
     def check_pins(self, relay_hash: bytes, root_hash: bytes) -> None:
         """PeerError("wrong_realm") unless relay identity key and root have these SPKI hashes (of a link)."""
         pins = (identity_fingerprint(self.relay_key.raw), self.authorities.root_hash)
@@ -353,6 +358,30 @@ class RealmState:
         """The names of all users, sorted."""
         size = self._within(at_size)
         return tuple(sorted(name for name, versions in self._users.items() if versions[0].since <= size))
+
+
+def _registered(since: int, user: UserRecord, row: Row, requests: tuple[bytes, ...]) -> DeviceRecord:
+    """A device in a realm that certifies nobody: its requests prove that it holds its keys; RSA keys count not."""
+    read = [read_request(der, usage) for der, usage in zip(requests, DEVICE_USAGES, strict=False)]
+    if any(request.subject != row.device_id for request in read):  # REALM-23
+        raise PeerError("wrong_name", "a request names another device than the manifest")
+    if tuple(key_hash(request.spki) for request in read) != row.hashes:  # REALM-24
+        raise PeerError("not_in_manifest")
+    return DeviceRecord(
+        device_id=row.device_id,
+        user=user.name,
+        since=since,
+        key=VerifyKey("ed25519", read[0].spki[-32:]),
+        rsa_verify=None,
+        rsa_encrypt=None,
+        certificates=(),
+        certificates_hash=sha256(enc()),
+        serials=(),
+        spki_hashes=row.hashes,
+        not_after=NEVER,
+        manifest_hash=user.manifest_hash,
+        identity_key=user.identity_key.raw,
+    )
 
 
 def _device(since: int, user: UserRecord, row: Row, verified: list[VerifiedCertificate]) -> DeviceRecord:

@@ -188,6 +188,8 @@ def own_certificate(me: Me) -> bytes:
     record = directory.device(me.device, directory.size)
     if not record.certificates:
         raise PeerError("not_ready", "this device has no certificate")
+    if not record.certificates:
+        raise PeerError("not_ready", "this realm certifies nobody, and rooms of this suite need certificates")
     return record.certificates[0]
 
 

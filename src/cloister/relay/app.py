@@ -30,6 +30,7 @@ import uvloop
 
 from cloister.errors import UnavailableError, UsageError
 from cloister.identity.authority import MODE, Authority
+from cloister.identity.invite import Invite
 from cloister.identity.keys import key_hash
 from cloister.identity.records import Genesis
 from cloister.identity.tls import certificate_der, make_tls_identity
@@ -70,6 +71,19 @@ class Made:
     relay_hash: bytes
     root_hash: bytes
 
+    def open_link(self) -> str:
+        """The link by which anybody may register in a realm of mode `none`: where the relay is, and its key."""
+        config = self.config
+        link = Invite(
+            host=config.host,
+            port=config.port,
+            realm=config.realm,
+            relay_hash=self.relay_hash,
+            root_hash=self.root_hash,
+            token=None,
+        )
+        return str(link)
+
 
 @dataclass(slots=True, kw_only=True)
 class Opened:
@@ -98,12 +112,14 @@ def init_relay(
     port: int = files.DEFAULT_PORT,
     *,
     listen_on: str = "",
+    mode: str = MODE,
     now: int | None = None,
     rng: Rng = secrets.token_bytes,
 ) -> Made:
     """Make a relay in an empty or new directory: keys, authority, TLS certificate, genesis record.
 
-    A relay whose address is this machine listens there alone, unless `listen_on` says otherwise (F5.7).
+    A relay whose address is this machine listens there alone, unless `listen_on` says otherwise (F5.7). In `mode` none
+    the authority certifies the relay and nobody else, and anybody may register where the relay is open.
     Raises UsageError exists, usage or bad_name, UnavailableError disk.
     """
     at_home = LOOPBACK if host in ("localhost", LOOPBACK) else ""
@@ -120,7 +136,7 @@ def init_relay(
     directory.write("tls.pem", certificate + private)
     genesis = Genesis(
         realm=realm,
-        mode=MODE,
+        mode=mode,
         root=authority.authorities.root,
         intermediate=authority.authorities.intermediate,
         relay_key=identity.public.raw,
@@ -135,10 +151,13 @@ def init_relay(
     return Made(config=config, relay_hash=key_hash(identity.public.spki()), root_hash=authority.authorities.root_hash)
 
 
-def open_relay(path: Path, synchronous: Synchronous = "FULL", *, guests: bool = False) -> Opened:
+def open_relay(
+    path: Path, synchronous: Synchronous = "FULL", *, guests: bool = False, registration: bool = False
+) -> Opened:
     """Open a relay that does not run; UsageError profile_in_use when it does, UnavailableError when damaged.
 
-    `guests`: strangers may chat by session codes; on a relay that listens on this machine alone they always may.
+    `guests`: strangers may chat by session codes; `registration`: a realm of mode `none` takes in whoever registers a
+    name. Both are always so on a relay that listens on this machine alone.
     """
     directory = Directory.open(path)
     config = directory.config()
@@ -156,7 +175,8 @@ def open_relay(path: Path, synchronous: Synchronous = "FULL", *, guests: bool = 
     state = store.meta(AUTHORITY)
     if state is None:
         raise UnavailableError("damaged", "the store has no authority")
-    settings = Settings(realm=config.realm, guests=guests or config.listen == LOOPBACK)
+    at_home = config.listen == LOOPBACK
+    settings = Settings(realm=config.realm, guests=guests or at_home, open=registration or at_home)
     core = RelayCore(store, settings, keys, Authority.decode(state), secrets.token_bytes, broadcast)
     return Opened(directory=directory, config=config, store=store, core=core, lock=lock)
 
@@ -166,6 +186,7 @@ async def run_relay(
     *,
     synchronous: Synchronous = "FULL",
     guests: bool = False,
+    registration: bool = False,
     tcp: int | None = None,
     ready: Callable[[int], None] = lambda port: None,
     journal: Journal | None = None,
@@ -175,7 +196,7 @@ async def run_relay(
     With `tcp`, raw TCP is served on that port (0: any), and guests may come.
     `synchronous` is SQLite's; anything but FULL loses acknowledged entries on a power cut (tests show it).
     """
-    relay = open_relay(path, synchronous, guests=guests or tcp is not None)
+    relay = open_relay(path, synchronous, guests=guests or tcp is not None, registration=registration)
     try:
         server = _server(relay, journal or Journal(now_ms), tcp)
         operations = relay.operations()
@@ -203,13 +224,15 @@ async def run_relay(
 
 
 def serve(
-    path: Path, *, synchronous: Synchronous = "FULL", guests: bool = False, tcp: int | None = None,
-    ready: Callable[[int], None] = lambda port: None,
+    path: Path, *, synchronous: Synchronous = "FULL", guests: bool = False, registration: bool = False,
+    tcp: int | None = None, ready: Callable[[int], None] = lambda port: None,
 ) -> None:  # fmt: skip
     """`run_relay` on uvloop: a whole relay process. Returns after SIGTERM or SIGINT."""
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)  # frames are many, short-lived and without cycles
-    uvloop.run(run_relay(path, synchronous=synchronous, guests=guests, tcp=tcp, ready=ready))
+    uvloop.run(run_relay(
+        path, synchronous=synchronous, guests=guests, registration=registration, tcp=tcp, ready=ready,
+    ))  # fmt: skip
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -55,6 +55,7 @@ ROOM_COMMIT_RATE: Final = Limit("commits of a room", SECOND, "ms apart, burst 10
 POST_RATE: Final = Limit("posts of a connection", 400, "a second, burst 2000", "quota", "one member's flood")
 LOGIN_RATE: Final = Limit("login tries of an address", 60, "failed a minute", "quota", "guessing")
 ENROL_RATE: Final = Limit("enrolments of an address", 30, "a minute", "quota", "guessing tokens")
+REGISTER_RATE: Final = Limit("registrations of an address", 10, "an hour", "quota", "names without an invite")
 HANDSHAKE: Final = Limit("time to the first frame", 10 * SECOND, "ms", "closed", "slow handshakes")
 CLOCK: Final = Limit("clock difference", 120 * SECOND, "ms", "clock_skew", "login timestamps")
 CHALLENGE_LIFE: Final = Limit("login challenge", 30 * SECOND, "ms", "replay", "single use of a nonce")

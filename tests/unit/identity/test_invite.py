@@ -5,6 +5,7 @@ Checks: INVITE-01, INVITE-02, INVITE-03, INVITE-04.
 
 from __future__ import annotations
 
+import dataclasses
 from base64 import urlsafe_b64encode
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_text_of_another_form_is_refused(text: str, reason: str) -> None:
 def test_a_damaged_part_is_named(part: int, reason: str) -> None:
     head, tail = LINK.split("#")
     parts = tail.split(".")
-    for spoiled in ("", parts[part][:-1], parts[part] + "A", parts[part][:-4]):
+    for spoiled in (*([""] if part < 3 else []), parts[part][:-1], parts[part] + "A", parts[part][:-4]):
         refused(f"{head}#{'.'.join([*parts[:part], spoiled, *parts[part + 1 :]])}", reason)
 
 
@@ -156,3 +157,9 @@ def test_the_secret_splits() -> None:
     ]
     assert len(set(values)) == len(values)
     assert {len(value) for value in values} == {32}
+
+
+def test_a_link_without_a_token_is_for_a_realm_where_anybody_registers() -> None:
+    link = dataclasses.replace(PLAIN, token=None, inviter=None)
+    assert parse_invite(str(link)) == link
+    assert str(link).endswith("..")

@@ -58,27 +58,43 @@ def init_options(command: Any) -> Any:
     return command
 
 
-def make(folder: str | None, domain: str, realm: str | None, port: int, listen: str) -> dict[str, Any]:
+def make(
+    folder: str | None, domain: str, realm: str | None, port: int, listen: str, mode: str = "embedded"
+) -> dict[str, Any]:
     """Make a relay with its authority; what to show of it."""
     from cloister.relay.app import init_relay
 
     path = folder_of(folder)
-    made = init_relay(path, realm or domain, domain, port, listen_on=listen)
-    return {
+    made = init_relay(path, realm or domain, domain, port, listen_on=listen, mode=mode)
+    shown = {
         "folder": str(path),
         "realm": made.config.realm,
         "address": f"{made.config.host}:{made.config.port}",
         "relay": made.relay_hash.hex(),
         "root": made.root_hash.hex(),
     }
+    return shown if mode == "embedded" else {**shown, "link": made.open_link()}
 
 
 @relay.command()
 @init_options
+@click.option(
+    "--authority",
+    "mode",
+    type=click.Choice(["embedded", "none"]),
+    default="embedded",
+    show_default=True,
+    help="Who vouches for people: the relay's own authority, or nobody (keys are trusted on first use).",
+)
 @click.pass_context
-def init(ctx: click.Context, folder: str | None, domain: str, realm: str | None, port: int, listen: str) -> None:
-    """Make a relay in a new folder: its keys, its authority, its TLS certificate."""
-    made = make(folder, domain, realm, port, listen)
+def init(
+    ctx: click.Context, folder: str | None, domain: str, realm: str | None, port: int, listen: str, mode: str
+) -> None:
+    """Make a relay in a new folder: its keys, its authority, its TLS certificate.
+
+    With --authority none nobody is certified: whoever has the link registers a name, the first key that comes has it.
+    """
+    made = make(folder, domain, realm, port, listen, mode)
     screen = settings_of(ctx).screen
     for name, value in made.items():
         screen.data(f"{name:<8} {value}")
@@ -89,11 +105,17 @@ def init(ctx: click.Context, folder: str | None, domain: str, realm: str | None,
 
 
 @relay.command()
+@click.option(
+    "--open",
+    "registration",
+    is_flag=True,
+    help="Let anybody register a name, in a realm of --authority none (always so on this machine alone).",
+)
 @click.option("--guests", is_flag=True, help="Let strangers chat by session codes (always so on this machine alone).")
 @click.option("--tcp", type=click.IntRange(1, 65535), metavar="PORT", help="Serve raw TCP there, too; guests may come.")
 @folder_option
 @click.pass_context
-def run(ctx: click.Context, folder: str | None, guests: bool, tcp: int | None) -> None:
+def run(ctx: click.Context, folder: str | None, guests: bool, tcp: int | None, registration: bool) -> None:
     """Serve until Ctrl+C or SIGTERM; the log goes to standard error."""
     from cloister.relay.app import serve
 
@@ -101,6 +123,7 @@ def run(ctx: click.Context, folder: str | None, guests: bool, tcp: int | None) -
     serve(
         folder_of(folder),
         guests=guests,
+        registration=registration,
         tcp=tcp,
         ready=lambda port: screen.say(f"the relay listens on port {port}; Ctrl+C stops it", "good"),
     )

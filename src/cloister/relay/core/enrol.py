@@ -9,6 +9,9 @@ Checks of an enrolment, in order: the address's rate; `identity.enrolment.check_
 same invite were answered before (that answer again); the invite (used_invite for unknown, wrong, ended or used
 up); the name is free (identity_changed, conflict); certificates; the realm's fold.
 
+Where the realm certifies nobody (mode `none`) and is open, a name may be registered without an invite, 10 an hour and
+address; the proof of possession is the same (F4.1), and a name once registered accepts only its key.
+
 Invariants
 - A refused enrolment leaves authority, realm and invite as they were.
 - Of an invite the relay knows its id and a hash; it can admit, but cannot claim that the inviter's friend came.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
@@ -37,6 +41,8 @@ from cloister.wire import limits
 from cloister.wire.frames import Certify, Enrol, Enrolled, InvitePut, digest
 from cloister.wire.login import NO_TLS
 
+NO_INVITE: Final = bytes(16)
+"""What stands for the invite's id where there was none."""
 AUTHORITY: str = "authority"
 """The meta key of the authority's state."""
 
@@ -60,6 +66,9 @@ class Admission:
         self._directory = directory
         self._gathering = gathering
         self._rates: Buckets[str] = Buckets(limits.MINUTE / limits.ENROL_RATE.value, limits.ENROL_RATE.value)
+        self._registrations: Buckets[str] = Buckets(
+            limits.HOUR / limits.REGISTER_RATE.value, limits.REGISTER_RATE.value
+        )
         self._invites: dict[bytes, InviteRow] = {}
         self._replies: dict[tuple[bytes, bytes], bytes] = {}
 
@@ -77,10 +86,31 @@ class Admission:
             raise PeerError("replay", "no challenge stands")
         application = check_register(frame.request, self._settings.realm, digest(hello), digest(challenge), now)
         if application.invite is None:
-            raise PeerError("used_invite", "this realm takes in by invite only")
-        reply = self._admit(application, application.invite, now)
+            reply = self._register(peer.connection.address, application, now)
+        else:
+            reply = self._admit(application, application.invite, now)
         peer.state = State.EXPECT_HELLO
         self._gathering.answer(peer, Enrolled(rid=frame.rid, reply=reply))
+
+    def _register(self, address: str, application: Application, now: int) -> bytes:
+        """A name that somebody registers without an invite: the first key that comes has it."""
+        if not self._settings.open or self._directory.realm.certifies:
+            raise PeerError("used_invite", "this realm takes in by invite only")
+        key = NO_INVITE, sha256(application.encode())
+        reply = self._replies.get(key) or self._store.enrolment(*key)
+        if reply is not None:
+            return reply
+        self._check_name(application)
+        if not self._registrations.of(address, now).take(now):
+            raise PeerError("quota", "registrations of this address")
+        return self._answer(key, self._take_in(application, now), now)
+
+    def _answer(self, key: tuple[bytes, bytes], reply: bytes, now: int) -> bytes:
+        """Remember the answer: the same bytes get it again."""
+        self._replies[key] = reply
+        self._gathering.write(PutEnrolment(*key, reply, now))
+        self._gathering.after(lambda _: _forget(self._replies, key))
+        return reply
 
     def _admit(self, application: Application, proof: InviteProof, now: int) -> bytes:
         key = proof.id, sha256(application.encode())
@@ -95,10 +125,7 @@ class Admission:
         self._check_name(application)
         reply = self._take_in(application, now)
         self._keep_invite(row._replace(uses=row.uses - 1))
-        self._replies[key] = reply
-        self._gathering.write(PutEnrolment(*key, reply, now))
-        self._gathering.after(lambda _: _forget(self._replies, key))
-        return reply
+        return self._answer(key, reply, now)
 
     def _check_name(self, application: Application) -> None:
         """The name is free; said before certificates are issued for nothing."""
@@ -113,6 +140,10 @@ class Admission:
     def _take_in(self, application: Application, now: int) -> bytes:
         with self._authority_kept():
             device = application.device_id
+            if not self._directory.realm.certifies:
+                row = self._directory.record(application.record(application.requests).encode(), now)
+                self._directory.keep_mail_key(device, application.mailbox.encode())
+                return enc("enrolled", row.seq, [])
             leaves = self._authority.issue(application.requests, device, now, self._rng)
             row = self._directory.record(application.record(leaves).encode(), now)
         self._store_authority()

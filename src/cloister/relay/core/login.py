@@ -114,7 +114,7 @@ class Door:
         self._directory.check_mail(hello.device)
         if record.not_after < now:
             raise PeerError("expired")
-        if frame.chain and frame.chain[0] != record.certificates[0]:
+        if frame.chain and tuple(frame.chain[:1]) != record.certificates[:1]:
             raise PeerError("bad_cert", "another certificate than the realm log's")
         return record
 

@@ -78,3 +78,5 @@ class Settings:
     incarnation: int = 0
     purge_every: int = 10 * limits.MINUTE
     guests: bool = False
+    open: bool = False
+    """Whether anybody may register a name without an invite; only in a realm that certifies nobody."""
