@@ -110,6 +110,14 @@ def test_an_original_takes_back_each_fix_that_is_attacked(attacking: str, taking
     assert {attack.fix for attack in made} <= set(fixes)
 
 
+@pytest.mark.parametrize("suite", BUILT)
+def test_no_two_fixes_change_the_same_step(suite: str) -> None:
+    fixes = importlib.import_module(f"cloister.lab.originals.{suite}").FIXES
+    names = [name for override in fixes.values() for name in vars(override) if not name.startswith("_")]
+    steps = [name for name in names if name not in ("variant", "variants")]
+    assert len(steps) == len(set(steps)) >= len(fixes)
+
+
 def _named(place: str) -> Any:
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -4,7 +4,7 @@ Source: docs/spec/classic/pair.md, document 003. F4.6 (the user list is a hint) 
 shown by tests.
 
 - Claimed (F4.1)        whoever says a name and a key is registered with them.
-- KeyOfTheServer (F4.2) the key that came with a message is its sender's.
+- KeyOfTheRelay (F4.2) the key that came with a message is its sender's.
 - OnlyEphemeral (F4.3)  the signature covers the ephemeral key alone, keys follow from both ephemerals, two messages do.
 - Hint (F4.4)           a chat_terminate that nobody sealed ends a session.
 - ZeroKey (F4.5)        a shared secret of zeros is as good as any.
@@ -54,7 +54,7 @@ class Claimed:
         return Application.decode(enc(*said[1:-2]), realm)
 
 
-class KeyOfTheServer(Steps):
+class KeyOfTheRelay(Steps):
     """Without F4.2: the server hands keys out, and they are believed."""
 
     def key_of(self, record: DeviceRecord, claimed: Identity) -> VerifyKey:
@@ -107,7 +107,7 @@ class Restores(Pair):
 
 FIXES: Final[Mapping[str, type]] = {
     "F4.1": Claimed,
-    "F4.2": KeyOfTheServer,
+    "F4.2": KeyOfTheRelay,
     "F4.3": OnlyEphemeral,
     "F4.4": Hint,
     "F4.5": ZeroKey,
