@@ -79,16 +79,23 @@ def _base64_core(value: bytes, shift: int) -> bytes:
 
 
 class Scanner:
-    """Needles in all their forms, ready to be looked for many times."""
+    """Needles in all their forms, ready to be looked for many times: by their first bytes, all in one pass; no form is shorter."""
 
     def __init__(self, needles: Iterable[Needle]) -> None:
-        self._forms = sorted(
-            {(form, name, data) for needle in needles for name in (needle.name,) for form, data in forms(needle)}
-        )
+        self._forms: dict[bytes, set[tuple[str, str, bytes]]] = {}
+        for needle in needles:
+            for form, value in forms(needle):
+                self._forms.setdefault(value[:NEEDLE_LEAST], set()).add((form, needle.name, value))
 
     def in_bytes(self, data: bytes, place: str) -> list[Find]:
         """What stands in these bytes."""
-        return [Find(name=name, form=form, place=place) for form, name, value in self._forms if value in data]
+        found: set[tuple[str, str]] = set()
+        known = self._forms
+        for at in range(len(data) - NEEDLE_LEAST + 1):
+            first = data[at : at + NEEDLE_LEAST]
+            if first in known:
+                found |= {(form, name) for form, name, value in known[first] if data.startswith(value, at)}
+        return [Find(name=name, form=form, place=place) for form, name in sorted(found)]
 
     def in_file(self, path: Path, place: str) -> list[Find]:
         """What stands in this file; read in chunks that overlap by more than any form is long."""

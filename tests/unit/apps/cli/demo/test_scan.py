@@ -172,3 +172,11 @@ def test_what_the_relay_stored_is_counted_by_log(tmp_path: Path) -> None:
     }
     assert [(row.log[:4], row.size, row.first) for row in found.rows][-1] == ("run ", 60, b"agreedagreedagre".hex())
     assert found.bytes >= (tmp_path / "relay.db").stat().st_size
+
+
+@pytest.mark.parametrize("value", [b"abcde", bytes(5), os.urandom(5), os.urandom(33)])
+def test_the_shortest_needle_is_found_in_each_form_at_the_end_of_the_bytes(value: bytes) -> None:
+    for form, data in scan.forms(Needle(name="canary", value=value)):
+        assert len(data) >= scan.NEEDLE_LEAST
+        found = Scanner([Needle(name="canary", value=value)]).in_bytes(b"\x01\x02" + data, "here")
+        assert Find(name="canary", form=form, place="here") in found
