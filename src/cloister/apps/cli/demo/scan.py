@@ -79,7 +79,7 @@ def _base64_core(value: bytes, shift: int) -> bytes:
 
 
 class Scanner:
-    """Needles in all their forms, ready to be looked for many times: by their first bytes, all in one pass; no form is shorter."""
+    """Needles in all their forms, ready to be looked for many times: all in one pass, by first bytes that all have."""
 
     def __init__(self, needles: Iterable[Needle]) -> None:
         self._forms: dict[bytes, set[tuple[str, str, bytes]]] = {}
