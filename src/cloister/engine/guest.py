@@ -11,7 +11,8 @@ Invariants
 - Nothing is stored before the room is there: a code lives as long as its connection. From then on every step is one
   unit, as with devices, and `Tick` after a restart goes on.
 - Every failed try of a creator's code is told to the relay (the place is free again) and to the person.
-- A frame of the relay that breaks a rule closes the connection and changes nothing else.
+- A frame of the relay that breaks a rule closes the connection and changes nothing else; in the login it ends the
+  guest, for another try would meet the same relay.
 """
 
 from __future__ import annotations
@@ -204,9 +205,9 @@ class GuestEngine:
         except PeerError as error:
             unit.notify(lambda cursor, error=error: Alarm(  # type: ignore[misc]
                 cursor=cursor, code=error.code, detail=error.detail))  # fmt: skip
-            unit.disconnect(error.code)
+            unit.disconnect(error.code, final=not self.link.online)
         except UnavailableError as error:
-            unit.disconnect(error.code)
+            unit.disconnect(error.code, final=not self.link.online)
 
     def _link_frame(self, unit: Unit, frame: frames.Answer) -> bool:
         match frame:

@@ -284,8 +284,8 @@ def _finished(turn: Turn, pairing: Pairing, said: Finished) -> None:
 
 def _agree(turn: Turn, pairing: Pairing, theirs: bytes, opener: bytes, answerer: bytes) -> Schedule:
     """Z and the keys of both."""
-    element = steps.check_element(turn.steps, theirs)
-    z = turn.steps.shared(element, int.from_bytes(pairing.exponent, "big"))
+    steps.check_element(turn.steps, theirs)
+    z = turn.steps.shared(turn.steps.element(theirs), int.from_bytes(pairing.exponent, "big"))
     th = steps.transcript(pairing.sid, opener, answerer, pairing.mode)
     resume = turn.draft.get(RESUME)
     return steps.keys(turn.steps, th, z, resume.secret if resume and pairing.mode == AGAIN else b"")

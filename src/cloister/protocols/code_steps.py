@@ -186,10 +186,10 @@ def sas_of(confirm: bytes) -> bytes:
 
 
 @check("COD-01")
-def check_element(steps: Steps, data: bytes) -> int:
-    """The element; PeerError("bad_element") unless it has 256 bytes and 1 < Y < p-1."""
+def check_element(steps: Steps, data: bytes) -> None:
+    """PeerError("bad_element") unless it has 256 bytes and 1 < Y < p-1."""
     with named("COD-01"):
-        return steps.element(data)
+        steps.element(data)
 
 
 @check("COD-02")
