@@ -172,7 +172,8 @@ class Prekeys:
         """A session needs what stands beside the commit that takes this device in again."""
 
         def then(unit: Unit, sealed: bytes) -> None:
-            self._supply(unit, room, "group info", enc(token, sealed))
+            if self.rooms.rooms.get(room.id) is room:  # it may be gone by now
+                self._supply(unit, room, "group info", enc(token, sealed))
 
         self.group_infos.need(log, token, then)
 
