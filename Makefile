@@ -57,6 +57,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, house rules, stale pages
 
 LAYERS := codec primitives identity protocols wire engine relay/core
 coverage: $(VENV)/.dev ## branch coverage of make test: 95 % and more of the layers below client and server
+	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest -n auto -m "not system and not slow" --cov --cov-report= $(ARGS)
 	@for layer in $(LAYERS); do printf '%-12s ' $$layer; \
 	  $(BIN)/coverage report --format=total --precision=1 --include="*/cloister/$$layer/*" --fail-under=95 || exit 1; done
@@ -71,8 +72,8 @@ docs: $(VENV)/.dev ## write every generated page again
 system: $(VENV)/.peers ## real processes: kills, power cuts, simulation, live peers
 	@$(BIN)/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m "system or slow" $(ARGS)
 
-sim: $(VENV)/.dev ## a thousand seeds of the simulation; ARGS="--seeds 500-600" for others
-	@$(BIN)/python -m cloister.testing.simulation $(ARGS)
+sim: $(VENV)/.dev ## SEEDS=1000 seeds of the simulation; ARGS="--seeds 500-600" for others
+	@$(BIN)/python -m cloister.testing.simulation $(if $(SEEDS),--seeds 0-$$(($(SEEDS) - 1))) $(ARGS)
 
 mutants: $(VENV)/.dev ## take each check out: a test must fail; ARGS="REC NON-03" for some
 	@$(BIN)/python -m tools.mutants $(ARGS)
