@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from benchmarks.relay.raw_client import Member, populate
 
 from cloister.client import transport
+from cloister.client.session import open_session
 from cloister.client.transport import TCP, Connection, dial
+from cloister.engine import values
 from cloister.errors import UnavailableError
 from cloister.identity.enrolment import Application
 from cloister.identity.invite import Token
@@ -185,3 +188,28 @@ def test_both_listeners_end_with_the_server_and_the_port_is_told(made: tuple[Pat
 def test_what_counts_as_this_machine(host: str, here: bool) -> None:
     assert is_loopback(host) is here
     assert transport.is_loopback(host) is here
+
+
+def test_two_guests_chat_by_a_code_over_plain_tcp(made: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOISTER_HOME", str(made[0].parent))
+
+    async def stage(events: AsyncIterator[values.Event], wanted: str) -> None:
+        async for event in events:
+            if isinstance(event, values.SessionChanged) and event.stage == wanted:
+                return
+
+    async def work(server: Server) -> None:
+        address = f"{TCP}127.0.0.1:{server.tcp_port}"
+        async with asyncio.timeout(20), open_session(address) as ann, open_session(address) as bob:
+            heard, told = ann.events(), bob.events()
+            code = await ann.create()
+            await bob.join(code)
+            await asyncio.gather(stage(heard, "ready"), stage(told, "ready"))
+            (room,) = await ann.rooms()
+            await ann.send(room.id, "over plain TCP", wait=True)
+            async for event in told:
+                if isinstance(event, values.MessageReceived):
+                    assert event.message.text == "over plain TCP"
+                    break
+
+    serving(made[0], work)
