@@ -154,6 +154,26 @@ def test_a_member_offline_over_several_epochs_takes_them_in_order() -> None:
     assert not nodes[2].faults
 
 
+def test_a_newcomer_that_was_away_since_before_the_room_began_takes_every_epoch_in_order() -> None:
+    net, nodes = assembly(SUITE, 3)
+    net.settle(nodes[:2])
+    nodes[0].say(b"in epoch 1")
+    net.settle(nodes[:2])
+    nodes[0].change(SetPolicy(replace(POLICY, owners=("b",))))
+    net.settle(nodes[:2])
+    nodes[1].change(Rekey())
+    net.settle(nodes[:2])
+    nodes[1].say(b"in epoch 3")
+    invitations = net.mail[nodes[2].name][:]
+    net.mail[nodes[2].name].clear()
+    for invitation in invitations:
+        nodes[2].give(invitation)
+    assert len(nodes[2].tokens) == 1, "the log is read from the first on"
+    net.settle()
+    assert _states(nodes) == {(3, State.READY)}
+    assert _contents(nodes[2]) == [b"in epoch 1", b"in epoch 3"]
+
+
 def test_a_removed_member_that_was_away_is_taken_in_again_by_the_later_invitation() -> None:
     net, nodes = agreed(SUITE, 3)
     _away(nodes[2])

@@ -88,10 +88,12 @@ from cloister.protocols.transport_steps import (
     Ending,
     Invite,
     Keys,
+    Token,
     ack_of,
     decode_notice,
     leave_of,
     terms_of,
+    transcript,
 )
 
 SEEN_FOR: Final = LATE + EARLY
@@ -147,8 +149,14 @@ def take_invite(turn: Turn, envelope: Envelope) -> None:
             turn.draft.drop(WAITING)
             _begin(turn, entry, waiting.envelope)
             return
-    if current(turn.draft) is None or room_of(turn.draft).out:
+    if (current(turn.draft) is None or room_of(turn.draft).out) and not _follows_held(turn, token):
         progress(turn, token=keys.token(turn.room))
+
+
+def _follows_held(turn: Turn, token: Token) -> bool:
+    """Whether the epoch before this one is that of another invitation here: the log is read from there on."""
+    held = (other.invite.token for _, other in turn.draft.all(INVITE))
+    return any(transcript(other.terms.ctx, other.key_hash) == token.terms.prev_th for other in held)
 
 
 def judge_invite(turn: Turn, invite: Invite, sender: DeviceId | None) -> Keys:
@@ -215,7 +223,9 @@ def _put_out(turn: Turn, epoch: Epoch, why: str) -> None:
         token = held.invite.token
         if held.entry_id or token.terms.epoch <= epoch.number + 1:
             turn.draft.drop(INVITE, token.terms.run_id)
-        else:
+    for _, held in list(turn.draft.all(INVITE)):
+        token = held.invite.token
+        if not _follows_held(turn, token):
             keys = checks.open_key(turn.agreement, token, turn.decrypt_key())
             progress(turn, token=keys.token(turn.room))
 
