@@ -106,14 +106,12 @@ def test_n3_all_orders_of_the_six_messages_of_the_others(suite: str, first: int)
         assert read(case, list(order), number) == expected(case)
 
 
-@both
 @pytest.mark.parametrize(
-    "n",
+    ("suite", "n"),
     [
-        4,
-        pytest.param(8, marks=pytest.mark.slow),
-        pytest.param(16, marks=pytest.mark.slow),
-        pytest.param(32, marks=pytest.mark.slow),
+        ("nonces", 4),
+        pytest.param("shares", 4, marks=pytest.mark.slow),
+        *(pytest.param(suite, n, marks=pytest.mark.slow) for suite in SUITES for n in (8, 16, 32)),
     ],
 )
 def test_200_seeded_orders_to_one_receiver(suite: str, n: int) -> None:
@@ -139,8 +137,10 @@ def _all_agree(net: Net, nodes: list[Node]) -> None:
     assert net.refused == []
 
 
-@both
-@pytest.mark.parametrize("n", [2, 3, 5, 8])
+@pytest.mark.parametrize(
+    ("suite", "n"),
+    [*(("nonces", n) for n in (2, 3, 5, 8)), *(("shares", n) for n in (2, 5))],
+)
 def test_all_receiving_in_drawn_turns_agree(suite: str, n: int) -> None:
     for seed in range(5 if n < 8 else 2):
         _agree(suite, n, seed)

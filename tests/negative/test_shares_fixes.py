@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from dataclasses import replace
 
 import pytest
@@ -66,13 +66,9 @@ def test_who_commits_stands_in_the_commitment() -> None:
 
 
 def test_f25_nothing_of_the_product_unpickles() -> None:
-    loaders = {"pickle", "marshal", "shelve", "dill", "jsonpickle"}
-    for path in (REPOSITORY / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                assert not loaders & {name.name.partition(".")[0] for name in node.names}, path
-            if isinstance(node, ast.ImportFrom):
-                assert (node.module or "").partition(".")[0] not in loaders, path
+    loader = re.compile(r"^\s*(?:import|from)\s+(?:pickle|marshal|shelve|dill|jsonpickle)\b", re.MULTILINE)
+    assert loader.search("import os\n    from pickle import loads\n")
+    assert [path for path in (REPOSITORY / "src").rglob("*.py") if loader.search(path.read_text())] == []
 
 
 def test_f25_private_keys_lie_in_a_vault_of_their_owner() -> None:
