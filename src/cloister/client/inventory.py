@@ -25,6 +25,8 @@ from cloister.mls import KeyPackageSecrets, stored_secrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND
 from cloister.protocols.mls_items import GROUP
 from cloister.protocols.mls_room import NAME as MLS
+from cloister.protocols.pair_items import EPOCH as SESSION
+from cloister.protocols.pair_steps import NAME as PAIR
 
 _ROOM_ID: Final = 16
 _GROUP: Final = GROUP.rstrip(b"/")
@@ -68,9 +70,12 @@ def _account(store: DeviceStore) -> Iterator[tuple[str, bytes]]:
 
 
 def _rooms(store: DeviceStore) -> Iterator[tuple[str, bytes]]:
+    suites = {key: _room.decode(value).suite for key, value in store.scan("room")}
     for key, value in store.scan("item"):
         shelf = key[_ROOM_ID:].partition(b"/")[0]
-        if shelf == EPOCH.name:
+        if shelf == SESSION.name and suites.get(key[:_ROOM_ID]) == PAIR:
+            yield "room key", SESSION.decode(value).exporter
+        elif shelf == EPOCH.name:
             epoch = EPOCH.decode(value)
             yield "room key", epoch.exporter
             yield "room token", epoch.token

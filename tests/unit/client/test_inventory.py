@@ -18,7 +18,10 @@ from cloister.errors import CloisterError, UsageError
 from cloister.mls import KeyPackageSecrets
 from cloister.protocols.epochs import EPOCH, RECV, SEND, Epoch
 from cloister.protocols.interface import RoomPolicy
+from cloister.protocols.pair import Pair
+from cloister.protocols.pair_items import EPOCH as SESSION
 from cloister.protocols.ratchet import RecvChain, SendChain
+from cloister.testing.sessions import agreed
 from support.mls_net import mls_room
 from support.people import Person, Realm
 from support.suite_net import ROOM as MLS_ROOM
@@ -148,3 +151,19 @@ def test_a_profile_that_never_enrolled_has_its_database_key(tmp_path: Path) -> N
     place = Profile.named(tmp_path / "new")
     place.create("password", os.urandom, cost=COST)
     assert [name for name, _ in secrets_of(place.folder, "password")] == ["database key"]
+
+
+def test_the_secrets_of_a_room_of_two_are_there(profile: Path) -> None:
+    _, (node, _peer) = agreed(Pair(), 2)
+    place = Profile.named(profile)
+    store = DeviceStore(place.database, place.unlock("password"))
+    row = RoomRow(suite="pair", token=node.token, delivered=1, alarms=[])
+    store.apply(
+        [Put("room", MLS_ROOM, rows.encode(row)), *(Put("item", MLS_ROOM + k, v) for k, v in node.items.items())]
+    )
+    store.close()
+    found = set(secrets_of(profile, "password"))
+    standing = SESSION.decode(node.items[b"epoch"])
+    assert found >= {("room key", standing.exporter), ("room token", node.token)}
+    assert ("chain key", SEND.decode(node.items[b"send"]).key) in found
+    assert ("chain key", RECV.decode(node.items[b"recv"]).key) in found

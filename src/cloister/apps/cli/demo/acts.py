@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cloister.apps.cli.demo.conductor import Conductor
 
-NAMES: Final = ("nonces", "shares", "transport", "code", "mls")
+NAMES: Final = ("nonces", "shares", "transport", "pair", "code", "mls")
 """The suites that have a demo."""
 
 
@@ -22,8 +22,15 @@ def conductor_of(suite: str) -> type[Conductor]:
     """Who leads through the demo of this suite."""
     from cloister.apps.cli.demo.agreeing import MlsDemo, NoncesDemo, SharesDemo
     from cloister.apps.cli.demo.code import CodeDemo
+    from cloister.apps.cli.demo.pair import PairDemo
     from cloister.apps.cli.demo.transport import TransportDemo
 
-    return {"nonces": NoncesDemo, "shares": SharesDemo, "transport": TransportDemo, "code": CodeDemo, "mls": MlsDemo}[
-        suite
-    ]
+    demos: dict[str, type[Conductor]] = {
+        "nonces": NoncesDemo,
+        "shares": SharesDemo,
+        "transport": TransportDemo,
+        "pair": PairDemo,
+        "code": CodeDemo,
+        "mls": MlsDemo,
+    }
+    return demos[suite]

@@ -202,12 +202,16 @@ class Conductor:
                 "link": self._link,
                 "user": member.name,
                 "password": self._passwords[member.name],
-                "members": [other for other in self._plan.members if other != member.name],
+                "members": self.company(member.name),
                 "title": self._plan.title,
                 "guessable": bool(self._plan.passwords),
             }
             await member.tell(spec)
         await self._all_reach(0, lambda event: event["what"] == "enrolled")
+
+    def company(self, name: str) -> list[str]:
+        """With whom this member shares its room."""
+        return [other for other in self._plan.members if other != name]
 
     async def _read(self, member: Member) -> None:
         """Put what a member tells where the stages wait for it; an end too early is put there as well."""
@@ -350,7 +354,7 @@ class Conductor:
             for member in self.members:
                 await member.tell({"do": "tell"})
             answers = await self._all_reach(3, lambda event: event["what"] == "told")
-            told = [_told(member, answer) for member, answer in zip(self.members, answers, strict=True)]
+            told = [told_of(member, answer) for member, answer in zip(self.members, answers, strict=True)]
             if len({(one.entries, one.head) for one in told}) == 1 and all(len(one.order) == total for one in told):
                 break
             await asyncio.sleep(_POLL)
@@ -383,7 +387,8 @@ class Conductor:
         self._watch(Happening(who=who, what=what, kind=kind, pid=pid))
 
 
-def _told(member: Member, event: dict[str, Any]) -> Told:
+def told_of(member: Member, event: dict[str, Any]) -> Told:
+    """What a member told at the end."""
     return Told(
         name=member.name,
         pid=member.pid,

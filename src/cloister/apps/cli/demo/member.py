@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cloister.apps.cli.chat import Typed
+from cloister.apps.cli.demo.chatting import Chatting, tell_of
 from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Command
 from cloister.apps.cli.session import caught_up, patiently
@@ -158,6 +159,8 @@ class Part:
             case "settle":
                 await caught_up(self._client)
                 self._tell("settled")
+            case _ if await Chatting(self._client, self._spec["title"], self._tell).step(step):
+                pass
             case _:
                 await self._tell_all()
 
@@ -170,6 +173,7 @@ class Part:
         """Note one event, and pass it on."""
         from cloister.client import api
 
+        tell_of(event, self._spec["title"], self._tell)
         match event:
             case api.MessageReceived():
                 message = event.message
