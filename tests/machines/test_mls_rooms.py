@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cloister.codec.cbor import enc
 from cloister.errors import PeerError, UsageError
 from cloister.mls import KeyPackage, decode_message
 from cloister.primitives.kdf import sha256
@@ -24,7 +25,7 @@ from cloister.protocols.interface import (
     Who,
 )
 from cloister.protocols.mls_session import ADDS_MOST
-from support.mls_net import MLS, MlsNet, MlsNode, mls_room
+from support.mls_net import MLS, MlsNet, MlsNode, dump_mls, mls_room
 from support.suite_net import MAILBOX, MINUTE, POLICY, ROOM
 
 
@@ -392,6 +393,44 @@ def test_who_comes_back_by_a_welcome_without_its_tree_waits_for_the_next() -> No
     agree([a, b, c])
 
 
+def test_who_comes_back_and_gets_an_altered_tree_says_whose_invitation_it_was() -> None:
+    net, (a, _, c) = mls_room(3)
+    a.change(Remove(c.name))
+    net.settle()
+    a.change(Add(c.name))
+    net.group_infos = {token: sealed[:-1] + bytes([sealed[-1] ^ 1]) for token, sealed in net.group_infos.items()}
+    net.settle()
+    assert [(fault.code, fault.peer) for fault in c.faults] == [("bad_tag", a.name)]
+    assert (c.live.view.state, c.mls.held, c.mls.beside) == (State.REMOVED, {}, {})
+
+
+def test_answers_that_nobody_waits_for_change_nothing() -> None:
+    net, (a, _) = mls_room(2)
+    before, view = dump_mls(a.mls), a.live.view
+    for ask, value in (
+        ("prekeys", enc([])),
+        ("prekey", enc(b"", b"", bytes(32), 0, False)),
+        ("group info", enc(bytes(32), b"x")),
+        ("commit-refused", bytes(16)),
+    ):
+        assert a.live.answer(ask, value, net.now, a.rng) == ()
+    with pytest.raises(UsageError):
+        a.live.answer("accept", b"\x01", net.now, a.rng)
+    assert (dump_mls(a.mls), a.live.view) == (before, view)
+
+
+def test_nobody_leaves_alone_or_twice() -> None:
+    net, (alone,) = mls_room(1)
+    with pytest.raises(UsageError) as caught:
+        alone.change(Leave())
+    assert caught.value.code == "not_ready"
+    net, (_, b, _) = mls_room(3)
+    b.change(Leave())
+    net.settle([b])
+    with pytest.raises(NotReady):
+        b.change(Leave())
+
+
 # --- packages of last resort --------------------------------------------------------------------------------
 
 
@@ -435,6 +474,17 @@ def test_a_renewal_survives_restarts_and_a_lost_race() -> None:
     net.settle()
     agree([*nodes, c])
     assert leaf_keys(nodes[0])[c.name] != before
+
+
+def test_who_does_not_count_any_more_says_so_instead_of_renewing() -> None:
+    net, nodes, c = with_last_resort()
+    while not c.mls_entered():
+        net.settle(nodes)
+        c.step()
+    net.directory.refuse(c.name, "expired")
+    net.settle()
+    assert {fault.code for fault in c.faults} == {"expired"}
+    assert (c.live.view.state, c.live.view.epoch) == (State.READY, 2)
 
 
 def test_who_may_not_rekey_renews_nothing() -> None:
