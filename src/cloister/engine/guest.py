@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from cloister.codec.cbor import enc
 from cloister.engine import inputs, values
@@ -60,6 +60,7 @@ _ACCOUNT: Final = b"account"
 _ROOM_ID: Final = 16
 _STATES: Final = {LinkState.CLOSED: "offline", LinkState.ONLINE: "online"}
 Wish = values.OpenSession | values.EnterSession
+Wished = TypeVar("Wished", values.OpenSession, values.EnterSession)
 
 
 def guest_account(address: str, pin: bytes, rng: Rng) -> Account:
@@ -308,18 +309,16 @@ class GuestEngine:
             frame = frames.JoinSession(rid=rid, session=SessionCode.parse(wish.code).id)
         unit.transmit(frames.encode(frame))
 
-    def _wished(self) -> tuple[int, Wish]:
+    def _wished(self, kind: type[Wished]) -> tuple[int, Wished]:
         """What the relay's answer is to; PeerError for an answer that nobody asked for."""
-        wished, self._wish = self._wish, None
-        if wished is None:
+        if self._wish is None or not isinstance(self._wish[1], kind):
             raise PeerError("bad_encoding", "a session that was not asked for")
-        return wished
+        (ticket, wish), self._wish = (self._wish[0], self._wish[1]), None
+        return ticket, wish
 
     def _created(self, unit: Unit, frame: frames.SessionCreated) -> None:
         """The relay has given an id: the code is whole, and waits."""
-        ticket, wish = self._wished()
-        if not isinstance(wish, values.OpenSession):
-            raise PeerError("bad_encoding", "a session that was not asked for")
+        ticket, wish = self._wished(values.OpenSession)
         code = SessionCode(frame.session, new_secret(unit.rng) if wish.whole else "")
         self.link.account = replace(self.link.account, device=CREATOR)
         place = self._build()
@@ -331,9 +330,7 @@ class GuestEngine:
 
     def _joined(self, unit: Unit, frame: frames.Paired) -> None:
         """The relay has paired this guest with the code's creator."""
-        ticket, wish = self._wished()
-        if not isinstance(wish, values.EnterSession):
-            raise PeerError("bad_encoding", "a session that was not asked for")
+        ticket, wish = self._wished(values.EnterSession)
         code = SessionCode.parse(wish.code)
         self.link.account = replace(self.link.account, device=JOINER)
         place = self._build()
@@ -409,9 +406,6 @@ class GuestEngine:
     def _execute(self, unit: Unit, command: values.Command) -> Any:
         if isinstance(command, values.GetStatus):
             return self._status()
-        if isinstance(command, values.EndRoom) and self._meeting is not None:
-            self._meeting = None
-            raise UsageError("no_room", "the code is given up")
         if self._place is None:
             if isinstance(command, values.ListRooms):
                 return []
