@@ -102,12 +102,24 @@ class FakeBackend:
                 return self._send(command)
             case api.History():
                 return self.messages[-command.limit :]
+            case api.ListSequence() | api.ListUsers() | api.ListCertificates() | api.Broadcast() | api.CheckBroadcast():
+                return self._shown(command)
+            case _:
+                return self._decide(command)
+
+    def _shown(self, command: api.Command) -> Any:
+        match command:
             case api.ListSequence():
                 return self.numbers
             case api.ListUsers():
                 return self.users
             case api.ListCertificates():
                 return self.certificates
+            case _:
+                return self.broadcast
+
+    def _decide(self, command: api.Command) -> Any:
+        match command:
             case api.AnswerRequest():
                 self.rooms = [structs.replace(self.rooms[0], asks="")]
                 return self.rooms[0]
@@ -115,8 +127,6 @@ class FakeBackend:
                 return "accept" if command.policy == "accept" else "ask"
             case api.SetPresence():
                 return command.visible
-            case api.Broadcast() | api.CheckBroadcast():
-                return self.broadcast
             case _:
                 return "cloister:join?..."
 

@@ -1,7 +1,7 @@
 """The register of security checks: each has an id, one function, one negative test.
 
-Source: docs/spec/record.md (REC, RAT), docs/spec/suites.md (RUN, COM, ...), docs/spec/classic/ (CON, NON, ...); a test compares the ids in the
-source, in those pages and in the tests.
+Source: docs/spec/record.md (REC), docs/spec/suites.md (RUN, COM, ...), docs/spec/classic/ (CON, NON, ...); a test
+compares the ids in the source, in those pages and in the tests.
 
 A check is a module-level function that returns None (or what it has verified) or raises PeerError. `check` enters it
 under its id and returns it unchanged. Callers name it through its module's globals, so that `make mutants` can put
