@@ -125,3 +125,16 @@ def test_devices_are_named_shortly() -> None:
     assert view.user_of(ALICE) == "alice"
     assert view.device_of(ALICE) == "laptop"
     assert view.user_of("odd") == "odd"
+
+
+def test_acknowledgements_of_a_key_in_use_are_counted_as_they_come() -> None:
+    lines = view.Milestones()
+    owed = {"awaits": view.ACKNOWLEDGEMENTS, "state": "ready"}
+    assert lines.lines(room(state="pending", epoch=0, members=room().members[:1])) == ["invited, waiting for the room"]
+    told = lines.lines(room(missing=[BOB, CAROL], confirmed=[ALICE], **owed))
+    assert told == ["confirmed 1/3 (waiting for bob, carol)", "Begin chatting!"]
+    assert lines.lines(room(missing=[CAROL], confirmed=[ALICE, BOB], **owed)) == ["confirmed 2/3 (waiting for carol)"]
+    assert lines.lines(room(missing=[CAROL], confirmed=[ALICE, BOB], **owed)) == []
+    (line,) = lines.lines(room(confirmed=[ALICE, BOB, CAROL]))
+    assert "hold the same key" in line
+    assert "  confirmed    3/3" in view.room_details(room(confirmed=[ALICE, BOB, CAROL]))
