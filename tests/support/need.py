@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-NEEDS = ("vectors", "node", "loop", "postgres", "nats", "chromium")
+NEEDS = ("vectors", "documents", "node", "loop", "postgres", "nats", "chromium")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from cloister.apps.cli.main import cloister
 from cloister.wire import frames
-from support.need import REPOSITORY
+from support.need import REPOSITORY, lacking
 
 PAGE = REPOSITORY / "docs" / "spec" / "classic" / "names.md"
 SEEDS = Path(os.environ.get("CLOISTER_SEEDS", REPOSITORY.parent / "shared" / "seeds"))
@@ -78,7 +78,7 @@ def test_each_name_of_a_document_stands_on_the_page(document: str) -> None:
 def test_each_name_is_the_documents(document: str) -> None:
     found = sorted(SEEDS.glob(f"{document}_*.txt"))
     if not found:
-        pytest.skip("the documents are not here (CLOISTER_SEEDS)")
+        lacking("documents", "they are not beside the project (CLOISTER_SEEDS)")
     text = found[0].read_text()
     bare = re.sub(r"[`*]", "", text).lower()
     for name in [*NAMES[document].split(), *SENTENCES[document]]:
