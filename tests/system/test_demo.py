@@ -31,6 +31,12 @@ MILESTONES = {
         "sequence numbers in the database before and after restart: carol has alice 1, bob 1, carol 1",
         "carol: confirmed by alice, bob, carol",
     },
+    "pair": {
+        "user list: alice, bob, carol; online: alice, bob, carol",
+        "chat request by alice, accepted by bob",
+        "bob and carol compared their copies: the same",
+        "chat terminated by bob; both have erased its keys",
+    },
     "shares": {
         "hellos delivered late to carol who was offline",
         "shares delivered late to carol who was offline",
