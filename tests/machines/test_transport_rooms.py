@@ -296,6 +296,15 @@ def test_the_inviter_alone_reads_and_can_ask_somebody_in_again() -> None:
     assert _states(nodes) == {(3, State.READY)}
 
 
+def test_a_room_takes_no_more_devices_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloister.protocols.transport_inviting.MEMBERS", 2)
+    net, nodes = agreed(SUITE, 2)
+    guest = _guest(net, 2)
+    with pytest.raises(UsageError) as refused:
+        nodes[0].change(Add(guest.name))
+    assert refused.value.code == "quota"
+
+
 # --- leaving -----------------------------------------------------------------------------------------------
 
 
@@ -357,6 +366,21 @@ def test_a_device_out_of_the_realm_is_put_out_by_anybody_and_nothing_is_sealed_b
     assert _states(nodes[1:]) == {(2, State.READY)}
 
 
+def test_who_is_on_its_way_out_makes_no_epoch() -> None:
+    net, nodes = agreed(SUITE, 3)
+    nodes[0].change(SetPolicy(replace(POLICY, owners=("a", "b"))))
+    net.settle()
+    _away(nodes[1])
+    nodes[0].change(Leave())
+    net.settle([nodes[0], nodes[2]])
+    with pytest.raises(UsageError) as refused:
+        nodes[0].change(Rekey())
+    assert refused.value.code == "usage"
+    nodes[1].silent = None
+    net.settle()
+    assert _states(nodes[1:]) == {(3, State.READY)}
+
+
 # --- time --------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +412,20 @@ def test_an_epoch_that_has_ended_is_read_for_a_day_and_forgotten() -> None:
     net.settle()
     for shelf in (b"epoch/", b"standing/", b"recv/"):
         assert sum(key.startswith(shelf) for key in nodes[1].items) == 1, shelf
+
+
+def test_a_renewal_that_cannot_be_made_rests_for_an_hour() -> None:
+    net, nodes = agreed(SUITE, 2)
+    net.directory.refuse(nodes[1].name, "expired")
+    net.pass_time(REKEY_AFTER)
+    net.settle(nodes[:1])
+    net.pass_time(59 * MINUTE)
+    net.settle(nodes[:1])
+    assert [fault.code for fault in nodes[0].faults] == ["expired"]
+    net.pass_time(MINUTE)
+    net.settle(nodes[:1])
+    assert [fault.code for fault in nodes[0].faults] == ["expired", "expired"]
+    assert nodes[0].live.view.state is State.READY, "the standing key is in use meanwhile"
 
 
 # --- orders and restarts -----------------------------------------------------------------------------------
