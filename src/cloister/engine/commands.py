@@ -118,6 +118,8 @@ class Commands:
         devices = [device for device in others if device != self.account.device]
         if len(devices) + 1 > suite.caps.max_members:
             raise UsageError("usage", f"{suite.caps.suite} rooms have at most {suite.caps.max_members} devices")
+        if suite.caps.identity == "x509" and not self.realm.state().certifies:
+            raise UsageError("not_ready", f"this realm certifies nobody, {command.suite} needs certificates: use pair")
         policy = RoomPolicy(title=title, owners=(self.account.user,))
         room_id = unit.rng(16)
         session, effects = suite.create(self.me, room_id, policy, unit.now, unit.rng)
