@@ -37,9 +37,15 @@ TABLE = {
     "send": Entry(f"{_PLACE}.messages:send", "Send a text to a room.", _MESSAGES),
     "listen": Entry(f"{_PLACE}.messages:listen", "Write out messages as they come.", _MESSAGES),
     "room": Entry(f"{_PLACE}.rooms:room", "Make rooms, show them, add and remove members, leave.", _MESSAGES),
-    "users": Entry(f"{_PLACE}.users:users", "Who is in the realm, and who is online.", _MESSAGES),
-    "requests": Entry(f"{_PLACE}.users:requests", "Who asks for a chat: accept, decline.", _MESSAGES),
-    "broadcast": Entry(f"{_PLACE}.broadcast:broadcast", "A text to everybody, in sessions of two.", _MESSAGES),
+    "users": Entry(
+        f"{_PLACE}.users:users", "Who is in the realm, and who of those who want to be seen is online.", _MESSAGES
+    ),
+    "requests": Entry(f"{_PLACE}.users:requests", "Who asks for a chat, and what to do with who asks.", _MESSAGES),
+    "broadcast": Entry(
+        f"{_PLACE}.broadcast:broadcast",
+        "Send a copy of TEXT to everybody in the realm, each over a session of its own.",
+        _MESSAGES,
+    ),
     "relay": Entry(f"{_PLACE}.relay:relay", "Set up and run a relay, make invites.", _REALM),
     "authority": Entry(f"{_PLACE}.authority:authority", "The realm's certificates: issue, revoke, verify.", _REALM),
     "completion": Entry(f"{_PLACE}.help:completion", "Completion for bash, zsh or fish.", _MISC),
