@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from cloister.client.suites import SUITES
 from cloister.engine import inputs, unborn, values
 from cloister.engine.logs import LogState
+from cloister.errors import PeerError
 from cloister.identity.mailbox import MailboxItem, seal_item
 from cloister.protocols.interface import Add, Me, OpenRun, RoomPolicy
 from cloister.testing import clock
@@ -172,3 +174,19 @@ def test_nothing_of_a_run_stays_when_it_is_over(realm: SmallRealm) -> None:
                 assert {key[:16] for key in rows(world, name, table)} <= {bytes.fromhex(room), frames.REALM_LOG}, table
 
     live(story, realm)
+
+
+@pytest.mark.parametrize(
+    ("without", "unseen", "refused"), [(15, 84, False), (16, 0, True), (0, 99, False), (0, 100, True)]
+)
+def test_how_many_rooms_of_one_inviter_may_wait(without: int, unseen: int, refused: bool) -> None:
+    def room(number: int, epoch: int, inviter: str = "cloister://r/u/bob") -> Any:
+        view, log = SimpleNamespace(epoch=epoch), SimpleNamespace(chain=SimpleNamespace(seq=0))
+        return SimpleNamespace(inviter=inviter, session=SimpleNamespace(view=view), log=log)
+
+    waiting = [room(n, 0) for n in range(without)] + [room(n, 3) for n in range(unseen)]
+    waiting += [room(n, 0, "cloister://r/u/carol") for n in range(50)]
+    keeper = unborn.Unborn(SimpleNamespace(rooms=dict(enumerate(waiting))))  # type: ignore[arg-type]
+    with pytest.raises(PeerError) if refused else nullcontext() as caught:
+        keeper.check_few("cloister://r/u/bob/d/phone")
+    assert caught is None or caught.value.code == "quota"

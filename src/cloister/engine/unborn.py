@@ -5,7 +5,8 @@ answer; nothing but the inviter's word stands behind it until the room's log has
 
 Invariants
 - A room has not begun while it came by an invitation and has no epoch, or no entry of its log was seen.
-- At most PER_INVITER such rooms of one user's devices; the next invitation is refused (`quota`).
+- At most PER_INVITER such rooms without an epoch of one user's invitations, UNSEEN_MOST in all; the next invitation is
+  refused (`quota`).
 - Such a room is forgotten when its last run has ended, and after KEEP in any case.
 - Nobody holds a room's id by an invitation alone: what was never agreed gives way to an acceptable invitation of
   another suite, and so does a room that the relay does not know.
@@ -24,7 +25,9 @@ from cloister.errors import PeerError
 from cloister.wire import limits
 
 PER_INVITER: Final = 16
-"""Rooms of one user's invitations that have not begun."""
+"""Rooms of one user's invitations that have no epoch."""
+UNSEEN_MOST: Final = limits.USER_ROOMS.value
+"""With those that were entered at once (suite `mls`) and whose log was not seen yet: who was away reads them later."""
 KEEP: Final = limits.MAILBOX_LIFE.value
 """How long (ms) such a room is kept."""
 UNKNOWN_AFTER: Final = 3
@@ -51,9 +54,11 @@ class Unborn:
         self._rooms = rooms
 
     def check_few(self, inviter: str) -> None:
-        """PeerError("quota") when the user of this device has PER_INVITER rooms here that have not begun."""
+        """PeerError("quota") when the user of this device has too many rooms here that have not begun."""
         user = user_uri(inviter)
-        if sum(room.inviter == user and unborn(room) for room in self._rooms.rooms.values()) >= PER_INVITER:
+        theirs = [room for room in self._rooms.rooms.values() if room.inviter == user and unborn(room)]
+        without_epoch = sum(room.session.view.epoch == 0 for room in theirs)
+        if without_epoch >= PER_INVITER or len(theirs) >= UNSEEN_MOST:
             raise PeerError("quota", "too many rooms of one inviter that have not begun")
 
     def drop_ended(self, unit: Unit) -> None:
