@@ -22,6 +22,7 @@ import socket
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -171,13 +172,16 @@ def open_relay(
         head_key=certify_head_key(identity, config.realm, head.public.raw, 0),
         chain=files.decode_chain(directory.read("relay.crt")),
     )
-    store = SqliteStore(directory.database, synchronous)
-    state = store.meta(AUTHORITY)
-    if state is None:
-        raise UnavailableError("damaged", "the store has no authority")
-    at_home = config.listen == LOOPBACK
-    settings = Settings(realm=config.realm, guests=guests or at_home, open=registration or at_home)
-    core = RelayCore(store, settings, keys, Authority.decode(state), secrets.token_bytes, broadcast)
+    with ExitStack() as undo:
+        undo.callback(os.close, lock)
+        store = undo.enter_context(closing(SqliteStore(directory.database, synchronous)))
+        state = store.meta(AUTHORITY)
+        if state is None:
+            raise UnavailableError("damaged", "the store has no authority")
+        at_home = config.listen == LOOPBACK
+        settings = Settings(realm=config.realm, guests=guests or at_home, open=registration or at_home)
+        core = RelayCore(store, settings, keys, Authority.decode(state), secrets.token_bytes, broadcast)
+        undo.pop_all()
     return Opened(directory=directory, config=config, store=store, core=core, lock=lock)
 
 

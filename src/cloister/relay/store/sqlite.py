@@ -470,7 +470,10 @@ def _parts(rows: list[EntryRow]) -> Iterator[tuple[list[EntryRow], int]]:
 _FIELDS: Final[dict[type[Any], str]] = {
     PutMeta: "INSERT OR REPLACE INTO meta VALUES (?,?)",
     PutGroupInfo: "INSERT INTO group_infos VALUES (?,?,?,?)",
-    AckMail: "UPDATE mail SET body = NULL, ts_ms = ?3 WHERE device = ?1 AND number <= ?2 AND body IS NOT NULL",
+    AckMail: (  # numbered parameters with a sequence are deprecated in Python 3.12
+        "WITH ack(device, upto, at) AS (VALUES (?,?,?)) UPDATE mail SET body = NULL, ts_ms = (SELECT at FROM ack) "
+        "WHERE device = (SELECT device FROM ack) AND number <= (SELECT upto FROM ack) AND body IS NOT NULL"
+    ),
     PutMailKey: "INSERT OR REPLACE INTO mail_keys VALUES (?,?)",
     PutEnrolment: "INSERT OR REPLACE INTO enrolments VALUES (?,?,?,?)",
     PutPart: "INSERT INTO parts VALUES (?,?,?,?,?,?)",
