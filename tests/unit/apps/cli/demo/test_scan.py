@@ -174,7 +174,9 @@ def test_what_the_relay_stored_is_counted_by_log(tmp_path: Path) -> None:
     assert found.bytes >= (tmp_path / "relay.db").stat().st_size
 
 
-@pytest.mark.parametrize("value", [b"abcde", bytes(5), os.urandom(5), os.urandom(33)])
+@pytest.mark.parametrize(
+    "value", [b"abcde", bytes(5), os.urandom(5), os.urandom(33)], ids=["text", "zeros", "five", "many"]
+)
 def test_the_shortest_needle_is_found_in_each_form_at_the_end_of_the_bytes(value: bytes) -> None:
     for form, data in scan.forms(Needle(name="canary", value=value)):
         assert len(data) >= scan.NEEDLE_LEAST
