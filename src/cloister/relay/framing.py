@@ -5,6 +5,7 @@ each whole message away at once; a packer puts the header before a message that 
 
 Invariants
 - At most one message of `most` bytes and one read of the network are kept, however the bytes are cut up.
+- A reader that is `held` gives nothing more away, also of what it was fed already, until it is fed again (or nothing).
 - What breaks the framing is given away once as an empty message, which is no frame: the receiver says so and ends
   the connection. Nothing is read after it.
 - Clients mask, lengths have their shortest form, reserved bits are zero, control frames are whole and short.
@@ -93,7 +94,9 @@ class Packer:
 
 
 class Reader(Protocol):
-    """Takes bytes as they arrive."""
+    """Takes bytes as they arrive; its owner sets `held`."""
+
+    held: bool
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the connection."""
@@ -145,11 +148,12 @@ class Translated:
 class _Kept(ABC):
     """Bytes that do not make a whole unit yet, and how many would."""
 
-    __slots__ = ("_bytes", "_need", "over")
+    __slots__ = ("_bytes", "_need", "held", "over")
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._need = 0
+        self.held = False
         self.over = False
 
     def feed(self, data: bytes) -> None:
@@ -161,12 +165,15 @@ class _Kept(ABC):
             data = bytes(self._bytes)
             self._bytes.clear()
         at, end = 0, len(data)
-        while at < end and not self.over:
+        while at < end and not (self.over or self.held):
             taken = self._unit(data, at, end)
             if not taken:
                 self._bytes += data[at:]
                 return
             at += taken
+        if at < end and not self.over:
+            self._bytes += data[at:]
+            self._wait(0)
 
     def _wait(self, need: int) -> int:
         self._need = need

@@ -229,8 +229,7 @@ class Server:
         """Read on from those that are not busy any more."""
         for socket in [each for each in self._held if not self._core.busy(each)]:
             self._held.discard(socket)
-            socket.held = False
-            socket.transport.resume_reading()
+            socket.read_on()
 
     # --- sockets (see `sockets.Owner`) ----------------------------------------------------------------------
 
@@ -261,14 +260,18 @@ class Server:
             self._loop.call_soon(self._turn)
         if socket.place.held and self._core.known(socket):
             socket.place.leave()
-        if not read_on and not socket.held:
-            socket.held = True
-            socket.transport.pause_reading()
-            self._held.add(socket)
+        if not read_on:
+            self._hold(socket)
 
-    def touched(self) -> None:
+    def _hold(self, socket: Socket) -> None:
+        self._held.add(socket)
+        socket.hold()
+
+    def touched(self, socket: Socket) -> None:
         """See `Owner`."""
         self.wake()
+        if self._core.busy(socket):
+            self._hold(socket)
 
     def drained(self, socket: Socket) -> None:
         """See `Owner`; on the next turn of the loop, because transports say it in the middle of a write."""

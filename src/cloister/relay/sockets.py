@@ -6,6 +6,7 @@ gives everything that is queued to the transport in one write, and `broadcast` w
 into the core, without a task in between.
 
 Invariants
+- A socket that is held gives nothing to its owner, neither from the network nor of what it has read already.
 - Nothing that is done with a message escapes into the transport: a fault of ours ends this connection.
 - The transport says when it holds back too much (`pause_writing`), so nobody asks it for every frame.
 - `direct` is the packer while nothing is queued, the transport holds back little and nothing was closed; else None.
@@ -40,8 +41,8 @@ class Owner(Protocol):
         """A message; an empty one stands for bytes that are none."""
         ...
 
-    def touched(self) -> None:
-        """Something was queued outside the core: take a turn."""
+    def touched(self, socket: Socket) -> None:
+        """Something was queued outside the core: take a turn, and hold the socket if too much waits."""
         ...
 
     def drained(self, socket: Socket) -> None:
@@ -58,10 +59,10 @@ class Owner(Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """A connection over an asyncio transport. `slow`: its transport holds back MUCH; `held`: it is not read."""
+    """A connection over an asyncio transport. `slow`: its transport holds back MUCH."""
 
     __slots__ = (
-        "_ended", "_owner", "_reader", "address", "closing", "direct", "held", "mark", "message", "packer", "place",
+        "_ended", "_owner", "_queued", "_reader", "address", "closing", "direct", "mark", "message", "packer", "place",
         "queue", "slow", "tls", "transport", "write",
     )  # fmt: skip
 
@@ -78,15 +79,15 @@ class Socket(asyncio.Protocol):
     ) -> None:
         self._owner = owner
         self.message: Callable[[bytes], None] = partial(owner.received, self)  # see `framing.Receiver`
-        self._reader = reader(self).feed
+        self._reader = reader(self)
         self._ended = ended
         self.mark = owner.dirty.append
         self.packer = packer
         self.direct: Packer | None = packer
         self.queue: list[bytes] = []
+        self._queued = 0
         self.closing = False
         self.slow = False
-        self.held = False
         self.place = place
         self.address = place.address
         self.tls = tls
@@ -103,7 +104,7 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         try:
-            self._reader(data)
+            self._reader.feed(data)
         except Exception:  # whatever it is: the transport would only print it
             self._owner.faulty()
             self.abort()
@@ -132,25 +133,38 @@ class Socket(asyncio.Protocol):
         self._owner.lost(self)
         self._ended(exc)
 
+    def hold(self) -> None:
+        """Read no more, until `read_on`."""
+        if not self._reader.held:
+            self._reader.held = True
+            self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """First what was read already; it may lead to another `hold`."""
+        self._reader.held = False
+        self.data_received(b"")
+        if not self._reader.held:
+            self.transport.resume_reading()
+
     # --- the reader's calls ---------------------------------------------------------------------------------
 
     def answer(self, packet: bytes) -> None:
         """See `framing.Receiver`."""
         if not self.closing:
             self._queue(packet)
-            self._owner.touched()
+            self._owner.touched(self)
 
     def leave(self) -> None:
         """See `framing.Receiver`."""
         self.close("closed")
-        self._owner.touched()
+        self._owner.touched(self)
 
     # --- the core's calls -----------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """See `Connection.waiting`."""
-        return sum(map(len, self.queue)) + self.transport.get_write_buffer_size()
+        return self._queued + self.transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
         """See `Connection.send`; on a closed connection it is lost."""
@@ -162,6 +176,14 @@ class Socket(asyncio.Protocol):
             self.direct = None
             self.mark(self)
         self.queue.append(packet)
+        self._queued += len(packet)
+
+    def take(self) -> bytes:
+        """What is queued, which is not any more."""
+        data = self.queue[0] if len(self.queue) == 1 else b"".join(self.queue)
+        self.queue.clear()
+        self._queued = 0
+        return data
 
     def settle(self) -> None:
         """May a packet be written at once?"""
@@ -208,12 +230,11 @@ def flush(sockets: Iterable[Socket]) -> list[Socket]:
     """Write what is queued, one write for each; those for whom much was queued and who have taken it already."""
     taken = []
     for socket in sockets:
-        queue, transport = socket.queue, socket.transport
-        if not queue or transport.is_closing():
-            queue.clear()
+        if not socket.queue:
             continue
-        data = queue[0] if len(queue) == 1 else b"".join(queue)
-        queue.clear()
+        data, transport = socket.take(), socket.transport
+        if transport.is_closing():
+            continue
         socket.settle()
         transport.write(data)
         if socket.closing:

@@ -188,3 +188,18 @@ def test_the_example_of_the_standard() -> None:
 )  # fmt: skip
 def test_another_handshake_is_refused(header: dict[str, str]) -> None:
     assert accept_key(GOOD | header) is None
+
+
+@pytest.mark.parametrize("kind", ["websocket", "stream"])
+def test_a_reader_that_is_held_keeps_what_it_has(kind: str) -> None:
+    reader: Reader
+    heard, reader = websocket() if kind == "websocket" else stream()
+    each = [frame(0x82, bytes([65 + at])) if kind == "websocket" else prefixed(bytes([65 + at])) for at in range(4)]
+    reader.held = True
+    reader.feed(each[0] + each[1][:3])
+    reader.feed(each[1][3:])
+    assert heard.messages == []
+    reader.held = False
+    reader.feed(b"")
+    reader.feed(each[2] + each[3])
+    assert heard.messages == [b"A", b"B", b"C", b"D"]

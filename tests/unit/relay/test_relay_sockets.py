@@ -57,7 +57,7 @@ class Owner:
             raise ZeroDivisionError
         self.said.append(data)
 
-    def touched(self) -> None:
+    def touched(self, socket: Socket) -> None:
         self.said.append("touched")
 
     def drained(self, socket: Socket) -> None:
@@ -197,3 +197,11 @@ def test_a_broadcast_counts_what_is_queued_already() -> None:
     assert broadcast([socket], bytes(200)) == []
     assert broadcast([socket], bytes(200)) == [socket]
     assert owner.dirty == [socket]
+
+
+def test_a_stream_without_a_goodbye_is_closed_too() -> None:
+    owner = Owner()
+    socket, transport = made(owner, Packer(prefixed, b""))
+    socket.close("quota")
+    flush(owner.dirty)
+    assert transport.closing

@@ -1,0 +1,132 @@
+"""The relay's edge under attack by strangers, guests and members: what may wait, who may stay, what ends."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cloister.primitives.signature import SigningKey
+from cloister.relay import app
+from cloister.relay.framing import CLOSE_NORMAL, Packer, binary_message, prefixed
+from cloister.relay.gate import Gate, Place
+from cloister.relay.server import Server, _binary
+from cloister.relay.sockets import Socket
+from cloister.wire import frames, limits, login
+from cloister.wire.guest import guest_login
+from support.serving import serving
+
+ROOM = limits.SEND_BUFFER.value + limits.KIB
+"""What may wait for one who does not read, with the answer that passed the limit."""
+
+
+class Unread:
+    """A transport whose other end reads nothing until `take`."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.paused = False
+        self.taken = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.written))
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        self.high = high
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """It stays: what it has written is not read."""
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def take(self, socket: Socket) -> bytes:
+        """Read everything."""
+        data = b"".join(self.written)
+        self.written.clear()
+        socket.resume_writing()
+        return data
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("edge") / "relay"
+    app.init_relay(path, "edge.example", "127.0.0.1", 0, listen_on="127.0.0.1")
+    return path
+
+
+def place() -> Place:
+    free = Place(Gate(1), "192.0.2.1")
+    free.held = False
+    return free
+
+
+async def guest(server: Server) -> tuple[Socket, Unread]:
+    """A guest that has logged in over a stream."""
+    socket, transport = server._stream(place(), False), Unread()
+    socket.connection_made(cast("asyncio.Transport", transport))
+    first = login.hello(None, app.secrets.token_bytes)
+    socket.data_received(prefixed(frames.encode(first)))
+    await asyncio.sleep(0)
+    second = frames.decode_answer(transport.take(socket)[4:])
+    assert isinstance(second, frames.Challenge)
+    key = SigningKey.generate("ed25519", app.secrets.token_bytes)
+    third = guest_login(first, second, key, login.NO_TLS, app.now_ms())
+    socket.data_received(prefixed(frames.encode(third)))
+    await asyncio.sleep(0)
+    assert isinstance(frames.decode_answer(transport.take(socket)[4:]), frames.Welcome)
+    return socket, transport
+
+
+def test_requests_that_came_in_one_read_wait_for_a_client_that_reads_no_answers(home: Path) -> None:
+    async def work(server: Server) -> None:
+        socket, transport = await guest(server)
+        asked = [frames.JoinSession(rid=rid, session="ABCDEF") for rid in range(3000)]
+        socket.data_received(b"".join(prefixed(frames.encode(frame)) for frame in asked))
+        answers = b""
+        while transport.paused:
+            assert socket.waiting <= ROOM
+            for _ in range(4):
+                await asyncio.sleep(0)
+            answers += transport.take(socket)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        answers += transport.take(socket)
+        assert answers.count(b"refused") == len(asked)
+        socket.connection_lost(None)
+
+    serving(home, work)
+
+
+def test_pings_of_a_client_that_reads_no_pongs_are_not_read_on(home: Path) -> None:
+    async def work(server: Server) -> None:
+        make = partial(server._websocket, Packer(binary_message, CLOSE_NORMAL), _binary)
+        socket, transport = make(place(), lambda error: None), Unread()
+        socket.connection_made(cast("asyncio.Transport", transport))
+        socket.data_received((b"\x89\xfd" + bytes(4 + 125)) * 2000)
+        assert transport.paused
+        assert socket.waiting <= ROOM
+        pongs = 0
+        while transport.paused:
+            await asyncio.sleep(0)
+            pongs += transport.take(socket).count(b"\x8a\x7d")
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        assert pongs + transport.take(socket).count(b"\x8a\x7d") == 2000
+        socket.connection_lost(None)
+
+    serving(home, work)
