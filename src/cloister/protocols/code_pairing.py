@@ -140,6 +140,13 @@ def check_life(now: int, until: int) -> None:
         raise PeerError("timeout", "the two may meet again for a day", check="COD-07")
 
 
+@check("COD-13")
+def check_compared(epoch: EpochItem) -> None:
+    """PeerError("wrong_context") when the two would meet again who have not compared: the new key is never compared."""
+    if not epoch.compared:
+        raise PeerError("wrong_context", "the strings were not compared", check="COD-13")
+
+
 # --- beginning -----------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +210,12 @@ def told_mode(payload: bytes) -> str:
     return mode
 
 
+def awaits_key(turn: Turn) -> bool:
+    """Whether the first key is not agreed yet. Later the secret has gone: `left` and `over` count no more."""
+    pairing = turn.draft.get(PAIRING)
+    return turn.draft.get(EPOCH) is None and pairing is not None and pairing.phase is not Phase.EXPECT_ROOM
+
+
 def end_try(turn: Turn) -> bool:
     """This try is over. Whether the session goes on: a creator waits for the next one, a standing room stands."""
     pairing, room = turn.draft.get(PAIRING), room_of(turn.draft)
@@ -231,6 +244,13 @@ def _pairing(turn: Turn) -> Pairing:
 
 
 # --- D1 to D4 ------------------------------------------------------------------------------------------------------
+
+
+def passed(turn: Turn, data: bytes) -> None:
+    """A message through the rendezvous: of the first agreement alone, later ones travel in the room's log."""
+    pairing = _pairing(turn)
+    check_phase(pairing.phase, "a message through the rendezvous", pairing.mode != AGAIN)
+    message(turn, data)
 
 
 def message(turn: Turn, data: bytes) -> None:
@@ -389,6 +409,7 @@ def again(turn: Turn, place: int, fields: Fields, ts_ms: int) -> None:
     """D1 to D4 out of the room's log; `run` is D1's commitment, which all four bear."""
     run, data = fields.octets("run", HASH), fields.octets("message", most=modp.SIZE * 2)
     fields.end()
+    check_compared(_epoch(turn))
     mine = place == room_of(turn.draft).place
     pairing = turn.draft.get(PAIRING)
     if isinstance(steps.decode(data), Committed):

@@ -254,7 +254,7 @@ class CodeSession:
             case ChannelKind.RENDEZVOUS, "paired":
                 pairings.paired(turn, envelope.payload)
             case ChannelKind.RENDEZVOUS, EntryKind.HANDSHAKE:
-                pairings.message(turn, envelope.payload)
+                pairings.passed(turn, envelope.payload)
             case ChannelKind.RENDEZVOUS, "left":
                 _left(turn)
             case ChannelKind.RENDEZVOUS, "over":
@@ -326,7 +326,7 @@ class CodeSession:
             tag = fields.octets("mac", HASH)
             fields.end()
             check_same(self._steps, epoch, place, tag)
-            if epoch.sas:
+            if epoch.sas and place != room_of(turn.draft).place:  # the other side could say one's own word as well
                 _said(turn, epoch, place)
         else:
             raise PeerError("unsupported", "an unknown handshake entry")
@@ -483,14 +483,13 @@ def _fail(turn: Turn) -> None:
 
 def _left(turn: Turn) -> None:
     """The other side went away before D4: the creator waits for the next, having counted; a joiner is out."""
-    if turn.draft.get(EPOCH) is None:
+    if pairings.awaits_key(turn):
         turn.draft.emit(Fault(code="wrong_code_or_mitm", detail="the other one left before the code was proved"))
         _fail(turn)
 
 
 def _over(turn: Turn) -> None:
     """The code has ended: its time is over, or it is burnt."""
-    pairing = turn.draft.get(PAIRING)
-    if turn.draft.get(EPOCH) is None and pairing is not None and pairing.phase is not Phase.EXPECT_ROOM:
+    if pairings.awaits_key(turn):
         turn.draft.emit(Fault(code="timeout", fatal=True, detail="the code has ended"))
         _ended(turn)

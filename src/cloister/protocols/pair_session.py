@@ -262,10 +262,10 @@ def _rekey(turn: Turn) -> None:
 
 
 def _sealed(turn: Turn, standing: Standing, what: str, content: bytes, place: Place, head: SignedHead | None) -> bytes:
-    """A sealed entry of the room's log; the draft holds the chain after it."""
+    """A sealed entry of the room's log; the draft holds the chain after it. A backup's chain may have been used."""
     chain = turn.draft.get(SEND)
-    if chain is None:
-        raise NotReady(State.PENDING)
+    if chain is None or turn.draft.get(READ_ONLY) is not None:
+        raise NotReady(state_of(turn.draft, turn.room))
     payload, following = items.seal(standing, chain, what, content, place, head)
     turn.draft.put(SEND, b"", following)
     return payload

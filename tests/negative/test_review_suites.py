@@ -1,0 +1,104 @@
+"""What a hostile review of the suites found: each test is one attack on the shipped code."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloister.codec.cbor import enc
+from cloister.primitives.kdf import sha256
+from cloister.primitives.labelled import mac
+from cloister.protocols import code_steps
+from cloister.protocols import record as records
+from cloister.protocols.code import Code
+from cloister.protocols.code_items import EPOCH, PAIRING, Phase, scope_of
+from cloister.protocols.interface import (
+    READ_ONLY_ITEM,
+    Channel,
+    ChannelKind,
+    EntryKind,
+    Envelope,
+    Leave,
+    NotReady,
+    Rekey,
+    State,
+)
+from cloister.protocols.pair import Pair
+from cloister.testing.pairs import CODE, met, ready, word
+from cloister.testing.sessions import Net, Node, agreed
+
+ID = CODE[:6]
+
+
+def compared_by_nobody() -> tuple[Net, Node]:
+    """A creator whose other side, by the id alone, is an attacker that holds the same key; nobody has compared."""
+    net, (creator, joiner) = met(Code(), made=ID)
+    net.settle()
+    joiner.silent = lambda envelope: True
+    assert creator.live.view.state is State.PENDING
+    return net, creator
+
+
+def in_the_room(node: Node, *inner: object) -> None:
+    """An entry that whoever holds the epoch's key can make."""
+    epoch, room = EPOCH.decode(node.items[EPOCH.key(b"")]), node.live.view.room
+    payload = records.seal_envelope(scope_of(epoch, room), enc(*inner), EntryKind.HANDSHAKE, bytes(16))
+    node.give(
+        Envelope(
+            channel=Channel(ChannelKind.ROOM, room), kind=EntryKind.HANDSHAKE, payload=payload, entry_id=bytes(16),
+            token_hash=sha256(node.token), ts_ms=node.net.now,
+        )
+    )  # fmt: skip
+
+
+def test_code_the_other_side_cannot_say_same_in_the_name_of_this_person() -> None:
+    _net, creator = compared_by_nobody()
+    epoch = EPOCH.decode(creator.items[EPOCH.key(b"")])
+    for place, role in enumerate((code_steps.OPENER, code_steps.ANSWERER)):
+        key = code_steps.confirm_key(code_steps.Steps(), epoch.confirm, role)
+        in_the_room(creator, "same", place, mac(key, "code same", epoch.th))
+    assert creator.live.view.state is State.PENDING
+    assert creator.live.view.missing == creator.live.view.roster[:1]
+
+
+def test_code_two_who_have_not_compared_do_not_meet_again() -> None:
+    _net, creator = compared_by_nobody()
+    before = dict(creator.items)
+    commitment = b"c" * 32
+    in_the_room(creator, "again", 1, commitment, code_steps.encode(code_steps.Committed(commitment)))
+    assert (creator.faults[-1].code, creator.faults[-1].check) == ("wrong_context", "COD-13")
+    assert creator.items == before
+
+
+def test_code_a_relay_that_says_left_after_the_agreement_gets_no_run_without_the_secret() -> None:
+    net, (creator, _joiner) = met(Code())
+    creator.silent = lambda envelope: envelope.channel.kind is ChannelKind.ROOM
+    net.settle()
+    before = creator.items[PAIRING.key(b"")]
+    assert PAIRING.decode(before).phase is Phase.EXPECT_ROOM
+    creator.give(word(CODE, "left"))
+    creator.give(word(CODE, "paired", code_steps.SAS))
+    assert creator.items[PAIRING.key(b"")] == before
+
+
+def test_code_the_rendezvous_has_no_say_when_the_two_meet_again() -> None:
+    _net, (creator, joiner) = ready(Code())
+    joiner.silent = lambda envelope: True
+    creator.apply(creator.live.change([Rekey()], creator.net.now, creator.rng))
+    before = dict(creator.items)
+    said = code_steps.encode(code_steps.Public((1).to_bytes(256, "big")))
+    creator.give(Envelope(channel=word(CODE, "left").channel, kind=EntryKind.HANDSHAKE, payload=said))
+    assert creator.faults[-1].code == "wrong_context"
+    assert creator.items == before
+
+
+def test_pair_a_restored_backup_seals_no_end_with_a_key_that_was_used() -> None:
+    net, (a, b) = agreed(Pair(), 2)
+    backup = dict(a.items)
+    a.say(b"this number has been used")
+    net.settle()
+    copy = Node(net=Net(), suite=a.suite, me=a.me, rng=a.rng)
+    copy.session = a.suite.restore(a.me, {**backup, READ_ONLY_ITEM: b""})
+    copy.wake()
+    with pytest.raises(NotReady):
+        copy.live.change([Leave()], net.now, copy.rng)
+    assert b.delivered
