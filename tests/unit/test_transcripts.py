@@ -35,6 +35,6 @@ def test_placeholders_stand_for_what_they_say() -> None:
 
 def test_every_transcript_is_read_whole() -> None:
     names = {path.name for path in FOLDER.glob("*.txt")}
-    assert names == {"offline.txt", "first-room.txt"}
+    assert names == {"offline.txt", "first-room.txt", "first-classic-room.txt"}
     assert all(len(steps(name)) > 8 for name in names)
     assert transcripts.steps("offline.txt")[3].code == 2
