@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import ssl
 from functools import partial
 from pathlib import Path
 from typing import cast
+from unittest import mock
 
 import pytest
 
@@ -13,10 +17,12 @@ from cloister.primitives.signature import SigningKey
 from cloister.relay import app
 from cloister.relay.framing import CLOSE_NORMAL, Packer, binary_message, prefixed
 from cloister.relay.gate import Gate, Place
+from cloister.relay.listener import Listener, listen
 from cloister.relay.server import Server, _binary
 from cloister.relay.sockets import Socket
 from cloister.wire import frames, limits, login
 from cloister.wire.guest import guest_login
+from support.relays import World
 from support.serving import serving
 
 ROOM = limits.SEND_BUFFER.value + limits.KIB
@@ -130,3 +136,51 @@ def test_pings_of_a_client_that_reads_no_pongs_are_not_read_on(home: Path) -> No
         socket.connection_lost(None)
 
     serving(home, work)
+
+
+# --- who may stay -------------------------------------------------------------------------------------------
+
+
+def test_one_guest_has_no_more_connections_than_one_device() -> None:
+    world = World(names=())
+    key = SigningKey.generate("ed25519", world.rng)
+    guests = [world.guest(key) for _ in range(limits.DEVICE_CONNECTIONS.value)]
+    assert not any(each.wire.closed for each in guests)
+    world.guest(key)
+    assert [each.wire.closed for each in guests] == ["quota"] + [""] * (len(guests) - 1)
+    for each in guests:
+        world.core.disconnect(each.wire, world.now)
+    assert not any(world.guest(key).wire.closed for _ in range(2))
+
+
+def test_a_closed_connection_that_lingers_makes_no_room_for_more() -> None:
+    world = World(names=("ann",))
+    clients = [world.client("ann") for _ in range(limits.DEVICE_CONNECTIONS.value + 3)]
+    assert [each.wire.closed for each in clients[:4]] == ["quota", "quota", "quota", ""]
+
+
+# --- who comes in -------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_breaks_before_it_is_accepted_does_not_end_the_accepting() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        listening = listen("127.0.0.1", 0)
+        errors = [OSError(code, "") for code in (errno.ECONNABORTED, errno.ENETDOWN, errno.EMFILE)]
+        told: list[str] = []
+
+        async def sock_accept(_: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+            if errors:
+                raise errors.pop(0)
+            listening.close()
+            raise OSError(errno.EBADF, "")
+
+        with mock.patch.object(loop, "sock_accept", sock_accept):
+            listener = Listener(
+                listening, tls=ssl.create_default_context(), gate=Gate(1), made=lambda *_: asyncio.Protocol(),
+                out_of_files=lambda: told.append("out of files"), first_request=False, plain_at_home=True,
+            )  # fmt: skip
+            await listener.accept(lambda work: work.close())
+        assert (errors, told) == ([], ["out of files"])
+
+    asyncio.run(main())

@@ -6,7 +6,8 @@ Invariants
 - TLS 1.3 only, no compression; a stranger has limits.HANDSHAKE for the handshake and limits.CONNECTIONS places for
   each address.
 - Without TLS only where both ends are this machine (loopback), and only on a listener that was told so.
-- Out of file descriptors: nothing is accepted for a while, what stands goes on.
+- Out of file descriptors: nothing is accepted for a while, what stands goes on. No connection that fails before it
+  is accepted (ECONNABORTED and the network errors that accept passes on) ends the accepting.
 - The kernel holds back a bounded amount for each connection and notices a dead peer within half a minute.
 """
 
@@ -92,10 +93,12 @@ class Listener:
             try:
                 accepted, peer = await self._loop.sock_accept(self._listening)
             except OSError as error:
-                if error.errno not in _NO_FILES:
-                    return  # the listener was closed
-                self._out_of_files()
-                await asyncio.sleep(_PAUSE)
+                if self._listening.fileno() < 0:
+                    return  # it was closed
+                no_files = error.errno in _NO_FILES
+                if no_files:
+                    self._out_of_files()
+                await asyncio.sleep(_PAUSE if no_files else 0)
                 continue
             spawn(self._open(accepted, place_of(peer[0])))
 

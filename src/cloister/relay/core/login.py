@@ -75,6 +75,7 @@ class Door:
         """L3 of a guest: let it in, or count the failure."""
         peer.device = self._counted(peer, now, lambda: self.guests.admit(peer, frame, now))
         peer.state = State.GUEST
+        self._count(peer)
         self._welcome(peer)
 
     def _counted(self, peer: Peer, now: int, judge: Callable[[], Entered]) -> Entered:
@@ -126,10 +127,14 @@ class Door:
 
     def _enter(self, peer: Peer, record: DeviceRecord) -> None:
         peer.state, peer.device, peer.user = State.READY, record.device_id, record.user
-        peers = self.devices.setdefault(record.device_id, [])
+        self._count(peer)
+
+    def _count(self, peer: Peer) -> None:
+        """One more connection of a device or guest: all but the newest are closed, also while an older one lingers."""
+        peers = self.devices.setdefault(peer.device, [])
         peers.append(peer)
-        if len(peers) > limits.DEVICE_CONNECTIONS.value:
-            peers[0].connection.close("quota")
+        for surplus in peers[: -limits.DEVICE_CONNECTIONS.value]:
+            surplus.connection.close("quota")
 
     def peers_of(self, device: str) -> tuple[Peer, ...]:
         """The connections of a device."""
