@@ -184,3 +184,39 @@ def test_a_connection_that_breaks_before_it_is_accepted_does_not_end_the_accepti
         assert (errors, told) == ([], ["out of files"])
 
     asyncio.run(main())
+
+
+# --- guest rooms that go ------------------------------------------------------------------------------------
+
+
+def test_a_room_that_goes_is_not_opened_from_the_disk_before_it_has_gone() -> None:
+    world = World(names=("ann",))
+    room, token = b"G" * 16, b"0" * 32
+    creator, ann = world.guest(), world.client("ann")
+    code = creator.ask(frames.CreateSession(rid=1, purpose="chat", mode="code"), frames.SessionCreated).session
+    ann.ask(frames.JoinSession(rid=1, session=code), frames.Paired)
+    for speaker in (creator, ann) * 2:
+        speaker.ask(frames.Pass(rid=speaker.next(), session=code, body=b"D"), frames.Done)
+        creator.hear()
+        ann.hear()
+    creator.create(room, token)
+    ann.present(room, token)
+    world.now += limits.GUEST_LIFE.value + 1
+    world.core.tick(world.now)  # gathered, not stored yet
+    assert ann.refused(frames.Present(rid=50, log=room, token=token, after=0)) == "not_allowed"
+    assert ann.refused(ann.a_post(room, token, b"b" * 16)) == "not_allowed"
+    world.store.refresh()
+    assert world.store.last(room) is None
+    assert ann.create(room, token).seq == 1  # the id is free, and the log begins anew
+
+
+def test_a_room_that_goes_leaves_no_state_with_who_has_asked_for_it() -> None:
+    world = World(names=("ann",))
+    room, token = b"G" * 16, b"0" * 32
+    ann = world.client("ann")
+    ann.create(room, token)
+    world.core._logs.drop(room)
+    ann.say(ann.a_commit(room, None, b"1" * 32, b"c" * 16))
+    world.step()
+    assert [each.code for each in ann.hear() if isinstance(each, frames.Refused)] == ["stale_epoch"]
+    assert ann.create(room, token).seq == 1

@@ -43,6 +43,7 @@ class Logs:
         self._key = keys.head
         self._gathering = gathering
         self._states: Cache[bytes, LogState] = Cache(self._load, lambda state: state.in_use, LOADED)
+        self._going: set[bytes] = set()
 
     def _load(self, log: bytes) -> LogState:
         state = LogState(log, chain_prefix(self._settings.realm, log, self._settings.incarnation))
@@ -59,7 +60,18 @@ class Logs:
         return self._states.get(log)
 
     def drop(self, log: bytes) -> None:
-        """A log goes as a whole: nobody reads or writes it any more."""
+        """A log goes as a whole: nobody reads or writes it any more, nor opens what the disk still has of it."""
+        self._going.add(log)
+        self._let_go(log)
+        self._gathering.write(DropLog(log))
+
+        def gone(_now: int) -> None:
+            self._going.discard(log)
+            self._let_go(log)  # somebody may have asked for it meanwhile
+
+        self._gathering.after(gone)
+
+    def _let_go(self, log: bytes) -> None:
         state = self._states.peek(log)
         if state is not None:
             for peer in state.accesses:
@@ -68,12 +80,13 @@ class Logs:
             state.accesses.clear()
             state.followers.clear()
             self._states.drop(log)
-        self._gathering.write(DropLog(log))
 
     # --- epochs ---------------------------------------------------------------------------------------------
 
     def known_epoch(self, log: bytes, token_hash: bytes) -> EpochState | None:
         """An epoch that stands on the disk. The work is the same whether log or token is unknown."""
+        if log in self._going:
+            return None
         state = self._states.peek(log)
         epoch = None if state is None else state.epochs.get(token_hash)
         if epoch is not None and state is not None and epoch.begin <= state.durable:
