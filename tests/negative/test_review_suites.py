@@ -17,6 +17,7 @@ from cloister.protocols.interface import (
     ChannelKind,
     EntryKind,
     Envelope,
+    Fault,
     Leave,
     NotReady,
     Rekey,
@@ -25,6 +26,8 @@ from cloister.protocols.interface import (
 from cloister.protocols.pair import Pair
 from cloister.testing.pairs import CODE, met, ready, word
 from cloister.testing.sessions import Net, Node, agreed
+from support.suite_net import NOW, seeded
+from support.transport_insider import refusal, standing
 
 ID = CODE[:6]
 
@@ -102,3 +105,27 @@ def test_pair_a_restored_backup_seals_no_end_with_a_key_that_was_used() -> None:
     with pytest.raises(NotReady):
         copy.live.change([Leave()], net.now, copy.rng)
     assert b.delivered
+
+
+def test_transport_who_repeats_the_run_of_an_invitation_lays_nothing_on_its_inviter() -> None:
+    """The relay shows b the commit of member c in the place of a's, for the same run: a has said nothing wrong."""
+    room = standing()
+    honest = room.forge()
+    forged = room.forge(room.context(proposer=room.nodes[2].name), by=2)
+    session = room.session()
+    session.receive(honest.invite, NOW, seeded("invited"))
+    effects = session.receive(forged.commit, NOW, seeded("forged"))
+    assert not [effect for effect in effects if isinstance(effect, Fault)]
+    assert session.view.state is State.PENDING
+
+
+def test_transport_an_invitation_that_repeats_a_run_does_not_spoil_the_commit_that_waits() -> None:
+    """Member c invites b to the run that a has committed, before a's invitation has come."""
+    room = standing()
+    honest = room.forge()
+    forged = room.forge(room.context(proposer=room.nodes[2].name), by=2)
+    session = room.session()
+    session.receive(honest.commit, NOW, seeded("waits"))
+    refusal(session, forged.invite, code="not_inviter", check="TRA-26")
+    session.receive(honest.invite, NOW, seeded("invited"))
+    assert (session.view.epoch, session.view.state) == (2, State.READY)

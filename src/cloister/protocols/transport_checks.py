@@ -169,6 +169,13 @@ def check_named(payload: bytes, entry: CommitEntry, token: Token) -> None:
         raise PeerError("commit_mismatch", "the inviter told two different things", check="TRA-14")
 
 
+@check("TRA-26")
+def check_maker(ending: Ending, token: Token) -> None:
+    """PeerError("not_inviter") for an invitation to a commit that somebody else has made: a run's name is no secret."""
+    if ending.inviter != token.terms.inviter:
+        raise PeerError("not_inviter", "another's commit", check="TRA-26")
+
+
 @check("TRA-15")
 def check_box(keys: Keys, entry: CommitEntry, ctx: bytes) -> Box:
     """The box; PeerError("commit_mismatch") unless it opens with the key that this device was given."""
@@ -208,7 +215,7 @@ def check_roster(box: Box, ending: Ending, old: Roster, gone: Set[DeviceId]) -> 
     """
     new, removed = set(box.context.roster), set(ending.removed)
     follows = new == (set(old) - removed) | set(box.invitees) and not set(box.invitees) & set(old)
-    if not follows or not gone <= removed <= set(old) or ending.inviter != box.context.proposer:
+    if not follows or not gone <= removed <= set(old):
         raise PeerError("roster", check="TRA-19")
 
 

@@ -142,14 +142,15 @@ def take_invite(turn: Turn, envelope: Envelope) -> None:
     token = invite.token
     turn.draft.put(INVITE, token.terms.run_id, Held(invite=invite, at=turn.now))
     turn.draft.put(SEEN, token.invite_id, token.ts + SEEN_FOR)
-    waiting = turn.draft.get(WAITING)
-    if waiting is not None:
+    waiting, epoch = turn.draft.get(WAITING), current(turn.draft)
+    if waiting is not None and epoch is not None:
         entry = CommitEntry.decode(waiting.envelope.payload)
         if entry.run_id == token.terms.run_id:
+            checks.check_maker(_ending(turn, epoch, entry), token)
             turn.draft.drop(WAITING)
             _begin(turn, entry, waiting.envelope)
             return
-    if (current(turn.draft) is None or room_of(turn.draft).out) and not _follows_held(turn, token):
+    if (epoch is None or room_of(turn.draft).out) and not _follows_held(turn, token):
         progress(turn, token=keys.token(turn.room))
 
 
@@ -196,7 +197,7 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
         ending = _ending(turn, epoch, entry)
         if turn.me.device in ending.removed:
             _put_out(turn, epoch, "removed")
-        elif held is None:
+        elif held is None or held.invite.token.terms.inviter != ending.inviter:  # anybody can repeat a run's name
             turn.draft.put(WAITING, b"", Waiting(envelope, turn.now))
             progress(turn)
         else:
