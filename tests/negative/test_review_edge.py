@@ -22,7 +22,7 @@ from cloister.relay.server import Server, _binary
 from cloister.relay.sockets import Socket
 from cloister.wire import frames, limits, login
 from cloister.wire.guest import guest_login
-from support.relays import World
+from support.relays import Client, World
 from support.serving import serving
 
 ROOM = limits.SEND_BUFFER.value + limits.KIB
@@ -189,16 +189,22 @@ def test_a_connection_that_breaks_before_it_is_accepted_does_not_end_the_accepti
 # --- guest rooms that go ------------------------------------------------------------------------------------
 
 
-def test_a_room_that_goes_is_not_opened_from_the_disk_before_it_has_gone() -> None:
-    world = World(names=("ann",))
-    room, token = b"G" * 16, b"0" * 32
-    creator, ann = world.guest(), world.client("ann")
+def agreed(world: World, key: SigningKey) -> Client:
+    """A guest with this key after D4 with ann."""
+    creator, ann = world.guest(key), world.client("ann")
     code = creator.ask(frames.CreateSession(rid=1, purpose="chat", mode="code"), frames.SessionCreated).session
     ann.ask(frames.JoinSession(rid=1, session=code), frames.Paired)
     for speaker in (creator, ann) * 2:
         speaker.ask(frames.Pass(rid=speaker.next(), session=code, body=b"D"), frames.Done)
         creator.hear()
         ann.hear()
+    return creator
+
+
+def test_a_room_that_goes_is_not_opened_from_the_disk_before_it_has_gone() -> None:
+    world = World(names=("ann",))
+    room, token = b"G" * 16, b"0" * 32
+    creator, ann = agreed(world, SigningKey.generate("ed25519", world.rng)), world.client("ann")
     creator.create(room, token)
     ann.present(room, token)
     world.now += limits.GUEST_LIFE.value + 1
@@ -220,3 +226,14 @@ def test_a_room_that_goes_leaves_no_state_with_who_has_asked_for_it() -> None:
     world.step()
     assert [each.code for each in ann.hear() if isinstance(each, frames.Refused)] == ["stale_epoch"]
     assert ann.create(room, token).seq == 1
+
+
+def test_a_guests_key_is_for_one_room() -> None:
+    world = World(names=("ann",))
+    key = SigningKey.generate("ed25519", world.rng)
+    agreed(world, key).create(b"G" * 16, b"0" * 32)
+    again = agreed(world, key)
+    assert again.create(b"G" * 16, b"0" * 32).seq == 1  # the same again
+    assert again.refused(again.a_commit(b"H" * 16, None, b"1" * 32, b"c" * 16)) == "quota"
+    world.now += limits.GUEST_LIFE.value
+    agreed(world, key).create(b"H" * 16, b"1" * 32)

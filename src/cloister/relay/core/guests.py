@@ -4,8 +4,8 @@ Source: docs/spec/relay.md ("Guests and session codes"), docs/spec/classic/code.
 
 Invariants
 - A guest sees guest rooms and nothing else: not the realm log, no other room, no mailbox, no directory.
-- A guest room is made by one of two guests after D4, holds limits.GUEST_ENTRIES entries and limits.GUEST_BYTES, and is
-  deleted as a whole after limits.GUEST_LIFE, read or not.
+- A guest room is made by one of two guests after D4, one a day and key (a key is for one session), holds
+  limits.GUEST_ENTRIES entries and limits.GUEST_BYTES, and is deleted as a whole after limits.GUEST_LIFE, read or not.
 - Which rooms are guests' is one value of the store: it outlives the process, and names nobody.
 - New guests of an address are counted; one that comes back is the same guest.
 """
@@ -50,6 +50,7 @@ class Guests:
         self._fanout = fanout
         self._rendezvous = rendezvous
         self._rates: Buckets[str] = Buckets(limits.GUEST_RATE.value, _BURST)
+        self._makers: Buckets[str] = Buckets(limits.GUEST_LIFE.value, 1)
         self._known: Cache[str, bool] = Cache(lambda _: True, lambda _: False, _KNOWN)
         stored = store.meta(ROOMS)
         self._ends: dict[bytes, int] = _rooms.decode(stored) if stored else {}
@@ -107,11 +108,15 @@ class Guests:
     def _make(self, peer: Peer, frame: Commit, now: int) -> None:
         if not self._rendezvous.granted(peer.device, now):
             raise PeerError("not_allowed", "a guest's room follows a session code")
+        made = self._makers.of(peer.device, now)
+        if not made.has(now):
+            raise PeerError("quota", "rooms of this guest")
         if len(self._ends) >= limits.GUEST_ROOMS.value:
             raise PeerError("quota", "guest rooms of this relay")
         if self._logs.state(frame.log).seq:
             raise PeerError("conflict", "the room's id is taken")
         self._rooms.commit(peer, frame, now)
+        made.take(now)
         self._rendezvous.use(peer.device)
         self._ends[frame.log] = now + limits.GUEST_LIFE.value
         self._keep()
