@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 import ssl
 from functools import partial
@@ -15,8 +16,9 @@ import pytest
 
 from cloister.primitives.signature import SigningKey
 from cloister.relay import app
+from cloister.relay.core.relay import COSTS
 from cloister.relay.framing import CLOSE_NORMAL, Packer, binary_message, prefixed
-from cloister.relay.gate import Gate, Place
+from cloister.relay.gate import LINE, Gate, Place
 from cloister.relay.listener import Listener, listen
 from cloister.relay.server import Server, _binary
 from cloister.relay.sockets import Socket
@@ -237,3 +239,26 @@ def test_a_guests_key_is_for_one_room() -> None:
     assert again.refused(again.a_commit(b"H" * 16, None, b"1" * 32, b"c" * 16)) == "quota"
     world.now += limits.GUEST_LIFE.value
     agreed(world, key).create(b"H" * 16, b"1" * 32)
+
+
+# --- what one member may cost the others --------------------------------------------------------------------
+
+
+def test_who_comes_and_goes_all_the_time_is_refused_before_everybody_has_been_told_too_often() -> None:
+    world = World(names=("ann", "bob"))
+    ann, bob = world.client("ann"), world.client("bob")
+    ann.ask(frames.UserList(rid=1), frames.Users)
+    for turn in range(400):
+        bob.say(frames.Presence(rid=bob.next(), visible=turn % 2 == 0))
+    told = [each for each in ann.hear() if isinstance(each, frames.Online)]
+    assert len(told) == 5 * limits.POST_RATE.value // COSTS[frames.Presence] == 100
+
+
+def test_a_line_at_the_gate_is_not_all_the_files_that_the_relay_may_open() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, LINE), hard))
+        app.allow_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -16,13 +16,14 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -232,11 +233,19 @@ def serve(
     tcp: int | None = None, ready: Callable[[int], None] = lambda port: None,
 ) -> None:  # fmt: skip
     """`run_relay` on uvloop: a whole relay process. Returns after SIGTERM or SIGINT."""
+    allow_files()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)  # frames are many, short-lived and without cycles
     uvloop.run(run_relay(
         path, synchronous=synchronous, guests=guests, registration=registration, tcp=tcp, ready=ready,
     ))  # fmt: skip
+
+
+def allow_files() -> None:
+    """As many open files as the system grants: each connection is one, also of those that wait at the gate."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems name more than they grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:
