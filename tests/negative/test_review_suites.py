@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cloister.codec.cbor import enc
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac
-from cloister.protocols import code_steps
+from cloister.protocols import code_steps, pair_items
 from cloister.protocols import record as records
 from cloister.protocols.code import Code
 from cloister.protocols.code_items import EPOCH, PAIRING, Phase, scope_of
@@ -24,10 +26,13 @@ from cloister.protocols.interface import (
     State,
 )
 from cloister.protocols.pair import Pair
+from cloister.protocols.pair_items import EPOCH as PAIR_EPOCH
+from cloister.protocols.pair_items import Place
+from cloister.protocols.ratchet import SendChain
 from cloister.testing.pairs import CODE, met, ready, word
 from cloister.testing.sessions import Net, Node, agreed
 from support.suite_net import NOW, seeded
-from support.transport_insider import refusal, standing
+from support.transport_insider import SUITE, refusal, standing
 
 ID = CODE[:6]
 
@@ -129,3 +134,32 @@ def test_transport_an_invitation_that_repeats_a_run_does_not_spoil_the_commit_th
     refusal(session, forged.invite, code="not_inviter", check="TRA-26")
     session.receive(honest.invite, NOW, seeded("invited"))
     assert (session.view.epoch, session.view.state) == (2, State.READY)
+
+
+def test_transport_a_restored_backup_takes_no_invitation_of_before() -> None:
+    """TRA-27: the device may have entered that epoch and sealed in it; the relay repeats the mail."""
+    room = standing()
+    forged = room.forge()
+    node = room.nodes[1]
+    session = SUITE.restore(node.me, {**node.items, READ_ONLY_ITEM: b""})
+    session.wake(NOW + 1, seeded("restored"))
+    refusal(session, forged.invite, NOW + 2, code="stale_timestamp", check="TRA-27")
+    later = room.forge(token=lambda token: replace(token, ts=NOW + 2))
+    session.receive(later.invite, NOW + 2, seeded("later"))
+    session.receive(later.commit, NOW + 3, seeded("later"))
+    assert (session.view.epoch, session.view.state) == (2, State.READY)
+
+
+def test_pair_an_end_in_this_devices_name_ends_the_session_all_the_same() -> None:
+    """The other side holds both chains' keys; the room is closed at the relay, whoever is said to have closed it."""
+    _net, (a, b) = agreed(Pair(), 2)
+    standing_, room = PAIR_EPOCH.decode(b.items[PAIR_EPOCH.key(b"")]), b.live.view.room
+    chain, place = SendChain(7, bytes(32)), Place(room=room, kind=EntryKind.COMMIT, entry_id=bytes(16))
+    payload, _ = pair_items.seal(replace(standing_, side=0), chain, pair_items.TERMINATE, b"", place, None)
+    a.give(
+        Envelope(
+            channel=Channel(ChannelKind.ROOM, room), kind=EntryKind.COMMIT, payload=payload, entry_id=bytes(16),
+            token_hash=sha256(a.token),
+        )
+    )  # fmt: skip
+    assert a.live.view.state is State.REMOVED

@@ -350,9 +350,10 @@ def _record(turn: Turn, envelope: Envelope) -> None:
     place = Place(room=turn.room_id, kind=envelope.kind, entry_id=envelope.entry_id)
     record = items.unwrap(standing, envelope.payload, place)
     if record.side == standing.side:
-        items.check_own_number(record, turn.draft.get(SEND))
-        if envelope.entry_id == turn.room.ending:
+        if envelope.kind == EntryKind.COMMIT:  # one of the two has closed the room, whoever it says it is
             _ended(turn)
+        else:
+            items.check_own_number(record, turn.draft.get(SEND))
         return
     chain = turn.draft.get(RECV)
     if chain is None:

@@ -84,6 +84,16 @@ def check_fresh(steps: Steps, token: Token, now: int) -> None:
         raise PeerError("stale_timestamp", check="TRA-05")
 
 
+@check("TRA-27")
+def check_since_restored(token: Token, restored_at: int) -> None:
+    """PeerError("stale_timestamp") for an invitation of before this backup was restored: the epoch may have been used.
+
+    `restored_at` is in ms; 0 for a session that is no backup.
+    """
+    if token.ts < restored_at:
+        raise PeerError("stale_timestamp", "an invitation of before this backup was restored", check="TRA-27")
+
+
 @check("TRA-06")
 def check_once(steps: Steps, seen: bool) -> None:
     """PeerError("replay") for an invitation (or a run) that was seen before."""

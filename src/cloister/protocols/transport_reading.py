@@ -173,6 +173,8 @@ def judge_invite(turn: Turn, invite: Invite, sender: DeviceId | None) -> Keys:
     checks.check_signed(verify_key(turn, terms.inviter, terms.log_size), invite)
     checks.check_variant(steps, terms.variant, variant_of(turn.draft))
     checks.check_fresh(steps, token, turn.now)
+    restored = turn.draft.get(READ_ONLY) or b""
+    checks.check_since_restored(token, int.from_bytes(restored, "big"))
     known = turn.draft.get(SEEN, token.invite_id) is not None or turn.draft.get(INVITE, terms.run_id) is not None
     checks.check_once(steps, known)
     checks.check_follows(steps, terms, epoch.number if epoch else 0)

@@ -77,7 +77,6 @@ REKEY_AFTER: Final = 7 * DAY
 REKEY_MESSAGES: Final = 10_000
 LOST: Final = 10 * MINUTE
 """How long (ms) a commit waits for its invitation before the device counts as locked out."""
-RUNS_ENDED: Final = b"\1"
 
 Action = Callable[[Turn], None]
 
@@ -260,7 +259,7 @@ class TransportSession:
             # What a backup was about to enter it may have entered before, and have sealed in: not taken up again.
             turn.draft.drop_all(INVITE)
             turn.draft.drop(WAITING)
-            turn.draft.put(READ_ONLY, b"", RUNS_ENDED)
+            turn.draft.put(READ_ONLY, b"", now.to_bytes(8, "big"))
         while True:
             due = [action for at, action in self._agenda(turn) if at <= now]
             if not due:
