@@ -69,8 +69,10 @@ docs: $(VENV)/.dev ## write every generated page again
 	@$(BIN)/python -m tools.pages
 
 # A client library's TLS transport that is collected after its loop has ended is no finding about us.
-system: $(VENV)/.peers ## real processes: kills, power cuts, simulation, live peers
-	@$(BIN)/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m "system or slow" $(ARGS)
+LONG := $(BIN)/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning -m "system or slow"
+system: $(VENV)/.peers ## the long tests on all cores, then real processes one by one: kills, power cuts, live peers
+	@$(LONG) -n auto --dist worksteal --ignore=tests/system $(ARGS)
+	@$(LONG) tests/system $(ARGS)
 
 sim: $(VENV)/.dev ## SEEDS=1000 seeds of the simulation; ARGS="--seeds 500-600" for others
 	@$(BIN)/python -m cloister.testing.simulation $(if $(SEEDS),--seeds 0-$$(($(SEEDS) - 1))) $(ARGS)
