@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cloister.codec.cbor import enc
+from cloister.content.broadcast import Receipt
+from cloister.engine.broadcast import Broadcasts
+from cloister.engine.unit import Unit
+from cloister.errors import UsageError
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac
 from cloister.protocols import code_steps, pair_items
@@ -31,6 +36,7 @@ from cloister.protocols.pair_items import Place
 from cloister.protocols.ratchet import SendChain
 from cloister.testing.pairs import CODE, met, ready, word
 from cloister.testing.sessions import Net, Node, agreed
+from cloister.testing.store import MemoryStore
 from support.suite_net import NOW, seeded
 from support.transport_insider import SUITE, refusal, standing
 
@@ -163,3 +169,21 @@ def test_pair_an_end_in_this_devices_name_ends_the_session_all_the_same() -> Non
         )
     )  # fmt: skip
     assert a.live.view.state is State.REMOVED
+
+
+def test_broadcast_a_copied_id_does_not_pass_for_the_original_when_compared() -> None:
+    """Mallory sends a broadcast under the id of alice's: a comparison by that id must not silently be of mallory's."""
+    store = MemoryStore().open()
+    unit = Unit(store, NOW, seeded("unit"), lambda: 0)
+    broadcasts: Any = Broadcasts(*[None] * 6, verified=lambda user: False)  # type: ignore[arg-type]
+    for author in ("alice", "Mallory"):
+        device = f"cloister://home/u/{author}/d/phone"
+        broadcasts.keep(
+            unit, Receipt(author=device, id=bytes(16), audience=bytes(32), content=author[:1].encode() * 32)
+        )
+    store.apply(unit.writes)
+    with pytest.raises(UsageError) as refused:
+        broadcasts.check(unit, bytes(16).hex())
+    assert refused.value.code == "usage"
+    assert "alice" in refused.value.detail
+    assert "Mallory" in refused.value.detail

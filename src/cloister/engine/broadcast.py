@@ -148,11 +148,13 @@ class Broadcasts:
             prefix = bytes.fromhex(number)
         except ValueError:
             raise UsageError("usage", "a broadcast's id is a hexadecimal number") from None
-        for _, data in unit.store.scan("meta", _KEPT + prefix):
-            receipt = Receipt.read(data)
-            if receipt is not None:
-                return receipt
-        raise UsageError("no_room", f"no broadcast {number}")
+        rows = unit.store.scan("meta", _KEPT + prefix)
+        found = [receipt for _, data in rows if (receipt := Receipt.read(data)) is not None]
+        if not found:
+            raise UsageError("no_room", f"no broadcast {number}")
+        if len(found) > 1:  # too few digits, or somebody has copied another's id
+            raise UsageError("usage", f"{number} is a broadcast of each of {', '.join(each.author for each in found)}")
+        return found[0]
 
     def _tell(self, unit: Unit, room: Room, receipt: Receipt) -> None:
         """Send one's own receipt, and remember that."""
