@@ -84,9 +84,7 @@ from cloister.wire.frames import (
 
 Handler = Callable[[Peer, Any, int], None]
 
-COSTS: Final[Mapping[type[Frame], int]] = {
-    OpenRun: 20, Presence: 20, Commit: 5, Stage: 5, GetGroupInfo: 5, Append: 5, UserList: 5,
-}  # fmt: skip
+COSTS: Final[Mapping[type[Frame], int]] = {OpenRun: 20, Presence: 20, Commit: 5, Stage: 5, GetGroupInfo: 5, Append: 5}
 """What a request takes of limits.POST_RATE; one where it is not named."""
 _IN_FLIGHT: Final = limits.IN_FLIGHT.value
 _SEND_BUFFER: Final = limits.SEND_BUFFER.value
