@@ -20,6 +20,7 @@ from cloister.protocols.code import Code
 from cloister.protocols.code_items import EPOCH, PAIRING, Phase, scope_of
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
+    Add,
     Channel,
     ChannelKind,
     EntryKind,
@@ -33,11 +34,13 @@ from cloister.protocols.interface import (
 from cloister.protocols.pair import Pair
 from cloister.protocols.pair_items import EPOCH as PAIR_EPOCH
 from cloister.protocols.pair_items import Place
+from cloister.protocols.pair_steps import Request, sign_request
+from cloister.protocols.pair_steps import Steps as PairSteps
 from cloister.protocols.ratchet import SendChain
 from cloister.testing.pairs import CODE, met, ready, word
 from cloister.testing.sessions import Net, Node, agreed
 from cloister.testing.store import MemoryStore
-from support.suite_net import NOW, seeded
+from support.suite_net import NOW, POLICY, ROOM, seeded
 from support.transport_insider import SUITE, refusal, standing
 
 ID = CODE[:6]
@@ -187,3 +190,22 @@ def test_broadcast_a_copied_id_does_not_pass_for_the_original_when_compared() ->
     assert refused.value.code == "usage"
     assert "alice" in refused.value.detail
     assert "Mallory" in refused.value.detail
+
+
+def test_pair_a_no_erases_what_was_agreed_before_it() -> None:
+    """Asked twice, b says yes and then no: the room is over, and no key of the first answer stays."""
+    net = Net()
+    a, b = net.node(Pair(), "a", 0), net.node(Pair(), "b", 1)
+    a.create(ROOM, POLICY)
+    a.change(Add(b.name))
+    b.accepts = None
+    net.settle([a])
+    first = net.mail[b.name][0]
+    net.settle([b])
+    b.decide(accept=True)
+    request = Request.decode(first.payload)
+    again = sign_request(PairSteps(), a.me.keys.device, replace(request, sid=bytes(16)))
+    b.give(replace(first, payload=again.encode()))
+    b.decide(accept=False)
+    assert b.live.view.state is State.REMOVED
+    assert not [key for key in b.items if key.startswith(b"agreed")]

@@ -272,6 +272,7 @@ def decided(turn: Turn, *, accept: bool) -> None:
     refusal = steps.make_refusal(turn.steps, turn.me.keys.device, waiting.request)
     turn.draft.emit(Direct(device=turn.room.peer, kind="chat_response", body=refusal.encode()))
     turn.draft.put(ROOM, b"", replace(turn.room, out="declined"))
+    erase(turn)
 
 
 def _accept(turn: Turn, waiting: Asked) -> None:
