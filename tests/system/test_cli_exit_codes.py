@@ -103,7 +103,7 @@ def test_6_not_there(realm: CliRealm) -> None:
 
 
 def test_8_the_key_is_not_agreed_in_time(realm: CliRealm) -> None:
-    ends(realm.run("alice", "room", "create", "waiting", "--members", "bob"), 0)
+    ends(realm.run("alice", "room", "create", "waiting", "--members", "bob", "--suite", "nonces"), 0)
     ends(realm.run("alice", "send", "waiting", "x", "--wait", "sent", "--timeout", "1"), 8, "not_stored")
     ends(realm.run("alice", "listen", "--timeout", "0.2"), 8, "time_over")
 
