@@ -1,10 +1,10 @@
 """Signatures: Ed25519 and Ed448 (RFC 8032), ECDSA over P-256, P-384 and P-521 (FIPS 186-5, DER form).
 
 Invariants
-- A key is parsed once and kept as an object (parsing per call doubles the cost of Ed25519).
+- A key is parsed once and kept as an object (parsing per call doubles the cost).
 - `verify` returns None or raises PeerError("bad_sig"); there is no boolean to forget.
 - An empty signature is a wrong signature.
-RSA-PSS stands in `rsa`.
+Ed25519 stands in `ed25519`, the others are OpenSSL's; RSA-PSS stands in `rsa`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from cloister.errors import PeerError, UsageError
-from cloister.primitives import Rng
+from cloister.primitives import Rng, ed25519
 
 _CURVES: Final[dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
     "p256": (ec.SECP256R1(), hashes.SHA256()),
@@ -27,8 +27,8 @@ _ECDSA: Final = {scheme: ec.ECDSA(algorithm) for scheme, (_, algorithm) in _CURV
 """What the library wants beside the message, by scheme; looking the type of a key up costs more than this dict."""
 SCHEMES: Final = ("ed25519", "ed448", *_CURVES)
 
-_Private = ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey
-_Public = ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | ec.EllipticCurvePublicKey
+_Private = ed25519.PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey
+_Public = ed25519.PublicKey | ed448.Ed448PublicKey | ec.EllipticCurvePublicKey
 
 
 class VerifyKey:
@@ -58,6 +58,8 @@ class VerifyKey:
     def spki(self) -> bytes:
         """The DER SubjectPublicKeyInfo."""
         key: _Public = self._key
+        if isinstance(key, ed25519.PublicKey):
+            return key.spki()
         return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def __eq__(self, other: object) -> bool:
@@ -110,6 +112,8 @@ class SigningKey:
     def private_bytes(self) -> bytes:
         """The secret seed or scalar, for an encrypted store."""
         key: _Private = self._key
+        if isinstance(key, ed25519.PrivateKey):
+            return key.seed()
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8, "big")
         return key.private_bytes_raw()
@@ -120,7 +124,7 @@ class SigningKey:
 
 def _load_public(scheme: str, raw: bytes) -> _Public:
     if scheme == "ed25519":
-        return ed25519.Ed25519PublicKey.from_public_bytes(raw)
+        return ed25519.PublicKey(raw)
     if scheme == "ed448":
         return ed448.Ed448PublicKey.from_public_bytes(raw)
     if raw[:1] != b"\x04":
@@ -131,7 +135,7 @@ def _load_public(scheme: str, raw: bytes) -> _Public:
 def _load_private(scheme: str, private: bytes) -> _Private:
     try:
         if scheme == "ed25519":
-            return ed25519.Ed25519PrivateKey.from_private_bytes(private)
+            return ed25519.PrivateKey(private)
         if scheme == "ed448":
             return ed448.Ed448PrivateKey.from_private_bytes(private)
         return ec.derive_private_key(int.from_bytes(private, "big"), _CURVES[scheme][0])
@@ -140,6 +144,8 @@ def _load_private(scheme: str, private: bytes) -> _Private:
 
 
 def _raw_public(key: _Public) -> bytes:
+    if isinstance(key, ed25519.PublicKey):
+        return key.raw()
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     return key.public_bytes_raw()
