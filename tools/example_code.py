@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 from cloister.primitives import modp
-from cloister.protocols import code_steps as steps
-from cloister.protocols.code_forms import Code, digits, new_secret, pictures
-from cloister.protocols.code_items import token_of
-from cloister.protocols.code_pairing import room_id
-from cloister.protocols.code_steps import ANSWERER, FULL, OPENER, SAS
+from cloister.protocols.code import steps
+from cloister.protocols.code.forms import Code, digits, new_secret, pictures
+from cloister.protocols.code.items import token_of
+from cloister.protocols.code.pairing import room_id
+from cloister.protocols.code.steps import ANSWERER, FULL, OPENER, SAS
 
 _ID: Final = "A3F2B1"
 _LINE: Final = 128

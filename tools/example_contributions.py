@@ -15,16 +15,17 @@ from cloister.primitives.dh import KEY_SIZE, DhKey
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import hash_of, mac
 from cloister.primitives.rsa import SIZE
-from cloister.protocols import contribution_steps as forms
-from cloister.protocols import nonces_steps, shares
 from cloister.protocols import policy as policies
 from cloister.protocols import record as records
-from cloister.protocols.commits import CommitEntry
 from cloister.protocols.context import VERSION, Context, Party
-from cloister.protocols.contribution_steps import CONTRIBUTION, OPENING, Confirm, Hello, Message, Shares
+from cloister.protocols.contributions import steps as forms
+from cloister.protocols.contributions.steps import CONTRIBUTION, OPENING, Confirm, Hello, Message, Shares
 from cloister.protocols.interface import RoomPolicy
+from cloister.protocols.nonces import steps as nonces_steps
 from cloister.protocols.ratchet import SendChain
-from cloister.protocols.run import NO_TH, Proposal, RunChange
+from cloister.protocols.rounds.commits import CommitEntry
+from cloister.protocols.rounds.run import NO_TH, Proposal, RunChange
+from cloister.protocols.shares import suite as shares
 from tools.example_transport import StandIn, counting, shown
 
 _NOW: Final = 1_790_000_000_000

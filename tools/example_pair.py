@@ -10,10 +10,9 @@ from typing import Final
 
 from cloister.primitives.kdf import sha256
 from cloister.primitives.signature import SigningKey
-from cloister.protocols import pair_items as items
-from cloister.protocols import pair_steps as steps
 from cloister.protocols.interface import RoomPolicy
-from cloister.protocols.pair_items import Agreed, Place, Standing
+from cloister.protocols.pair import items, steps
+from cloister.protocols.pair.items import Agreed, Place, Standing
 from cloister.protocols.ratchet import SendChain
 
 _NOW: Final = 1_790_000_000_000

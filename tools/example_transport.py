@@ -13,10 +13,10 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac
 from cloister.primitives.rsa import SIZE
 from cloister.protocols import policy as policies
-from cloister.protocols import transport_steps as steps
 from cloister.protocols.context import Context
 from cloister.protocols.interface import RoomPolicy
-from cloister.protocols.run import NO_TH
+from cloister.protocols.rounds.run import NO_TH
+from cloister.protocols.transport import steps
 
 _NOW: Final = 1_790_000_000_000
 _A, _B = "cloister://home/u/alice/d/phone", "cloister://home/u/bob/d/phone"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloister.protocols.code import Code
-from cloister.protocols.code_forms import Code as SessionCode
+from cloister.protocols.code.forms import Code as SessionCode
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import (
     Add,
     ChannelKind,
@@ -21,10 +21,10 @@ from cloister.protocols.interface import (
     State,
     Suite,
 )
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.pair import Pair
-from cloister.protocols.shares import Shares
-from cloister.protocols.transport import Transport
+from cloister.protocols.nonces.suite import Nonces
+from cloister.protocols.pair.suite import Pair
+from cloister.protocols.shares.suite import Shares
+from cloister.protocols.transport.suite import Transport
 from cloister.testing.mls_sessions import MlsNet
 from cloister.testing.pairs import CODE, word
 from cloister.testing.sessions import POLICY, ROOM, Net, Node, users

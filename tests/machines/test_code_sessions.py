@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from cloister.protocols.code import Code
-from cloister.protocols.code_items import CREATOR, EPOCH, JOINER, PAIRING, SEND, Phase
-from cloister.protocols.code_pairing import TRANSITIONS
-from cloister.protocols.code_steps import Committed, Finished, Opened, Public
+from cloister.protocols.code.items import CREATOR, EPOCH, JOINER, PAIRING, SEND, Phase
+from cloister.protocols.code.pairing import TRANSITIONS
+from cloister.protocols.code.steps import Committed, Finished, Opened, Public
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import ChannelKind, Leave, NotReady, Rekey, State
 from cloister.testing.pairs import CODE, created, joined, met, ready, word
 from cloister.testing.sessions import Net, Node

@@ -11,10 +11,10 @@ import pytest
 from cloister.errors import CloisterError, UnavailableError, UsageError
 from cloister.primitives.aead import Aead, aes_ctr
 from cloister.protocols import record as records
-from cloister.protocols.agreement import Phase
 from cloister.protocols.interface import Add, Effects, Rekey, Remove, State
 from cloister.protocols.ratchet import MessageKey
 from cloister.protocols.record import CtrHmac
+from cloister.protocols.rounds.agreement import Phase
 from support.insider import SUITES
 from support.suite_net import MINUTE, POLICY, ROOM, Net, Node, agreed, assembly, dump
 

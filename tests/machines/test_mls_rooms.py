@@ -24,7 +24,7 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
-from cloister.protocols.mls_session import ADDS_MOST
+from cloister.protocols.mls.session import ADDS_MOST
 from support.mls_net import MLS, MlsNet, MlsNode, dump_mls, mls_room
 from support.suite_net import MAILBOX, MINUTE, POLICY, ROOM
 
@@ -322,7 +322,7 @@ def test_wishes_that_the_policy_or_the_roster_forbids_are_refused_at_once() -> N
 def test_a_room_has_a_limit_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     net, (a, b) = mls_room(2)
     c, d = net.member("c", 2), net.member("d", 3)
-    monkeypatch.setattr("cloister.protocols.mls_rules.MEMBERS", 3)
+    monkeypatch.setattr("cloister.protocols.mls.rules.MEMBERS", 3)
     with pytest.raises(UsageError) as caught:
         a.change(Add(c.name), Add(d.name))
     assert caught.value.code == "quota"
@@ -335,7 +335,7 @@ def test_a_room_has_a_limit_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_has_no_place_in_one_commit_enters_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloister.protocols.mls_session.ADDS_MOST", 10)
+    monkeypatch.setattr("cloister.protocols.mls.session.ADDS_MOST", 10)
     _, nodes = mls_room(24)
     agree(nodes)
     assert [len(items) for items in invited(nodes[0])] == [10, 10, 3]

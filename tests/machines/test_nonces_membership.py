@@ -7,8 +7,6 @@ from dataclasses import replace
 import pytest
 
 from cloister.errors import UsageError
-from cloister.protocols.agenda import REKEY_AFTER, REKEY_MESSAGES
-from cloister.protocols.epochs import RECV, SEND
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     Add,
@@ -22,7 +20,9 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
-from cloister.protocols.nonces import Nonces
+from cloister.protocols.nonces.suite import Nonces
+from cloister.protocols.rounds.agenda import REKEY_AFTER, REKEY_MESSAGES
+from cloister.protocols.rounds.epochs import RECV, SEND
 from support.suite_net import DAY, MINUTE, NOW, POLICY, ROOM, Net, Node, agreed, dump, seeded, users
 
 SUITE = Nonces()

@@ -8,10 +8,10 @@ import pytest
 
 from cloister.errors import PeerError
 from cloister.protocols.interface import READ_ONLY_ITEM, Add, Leave, NotReady, Rekey, SetPolicy, State
-from cloister.protocols.pair import Pair
-from cloister.protocols.pair_items import EPOCH
-from cloister.protocols.pair_session import DAY, LATER
-from cloister.protocols.pair_steps import STORED
+from cloister.protocols.pair.items import EPOCH
+from cloister.protocols.pair.session import DAY, LATER
+from cloister.protocols.pair.steps import STORED
+from cloister.protocols.pair.suite import Pair
 from cloister.testing.sessions import POLICY, ROOM, Net, Node, agreed
 
 SUITE = Pair()
@@ -111,7 +111,7 @@ def test_a_day_brings_a_new_session_and_the_requester_asks_first() -> None:
 
 
 def test_a_million_messages_bring_a_new_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloister.protocols.pair_session.MESSAGES_MOST", 4)
+    monkeypatch.setattr("cloister.protocols.pair.session.MESSAGES_MOST", 4)
     net, (a, b) = agreed(SUITE, 2)
     for number in range(4):
         (a, b)[number % 2].say(b"x")

@@ -22,8 +22,8 @@ from cloister.protocols.interface import (
     SetPolicy,
     State,
 )
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_session import LOST, REKEY_AFTER
+from cloister.protocols.transport.session import LOST, REKEY_AFTER
+from cloister.protocols.transport.suite import Transport
 from support.suite_net import DAY, MINUTE, POLICY, ROOM, Net, Node, agreed, assembly, users
 
 SUITE = Transport()
@@ -297,7 +297,7 @@ def test_the_inviter_alone_reads_and_can_ask_somebody_in_again() -> None:
 
 
 def test_a_room_takes_no_more_devices_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloister.protocols.transport_inviting.MEMBERS", 2)
+    monkeypatch.setattr("cloister.protocols.transport.inviting.MEMBERS", 2)
     net, nodes = agreed(SUITE, 2)
     guest = _guest(net, 2)
     with pytest.raises(UsageError) as refused:
@@ -395,7 +395,7 @@ def test_the_key_is_renewed_after_seven_days() -> None:
 
 
 def test_the_key_is_renewed_after_ten_thousand_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloister.protocols.transport_session.REKEY_MESSAGES", 3)
+    monkeypatch.setattr("cloister.protocols.transport.session.REKEY_MESSAGES", 3)
     net, nodes = agreed(SUITE, 2)
     for number in range(3):
         nodes[1].say(b"%d" % number)

@@ -12,12 +12,12 @@ from cloister.errors import PeerError, UsageError
 from cloister.primitives import modp
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac
-from cloister.protocols import code_pairing as pairings
-from cloister.protocols import code_steps as steps
 from cloister.protocols import record as records
-from cloister.protocols.code import Code
-from cloister.protocols.code_items import EPOCH, PAIRING, RECV, RESUME, SEND, EpochItem, Phase, scope_of
-from cloister.protocols.code_steps import ANSWERER, Committed, Finished, Message, Opened, Public
+from cloister.protocols.code import pairing as pairings
+from cloister.protocols.code import steps
+from cloister.protocols.code.items import EPOCH, PAIRING, RECV, RESUME, SEND, EpochItem, Phase, scope_of
+from cloister.protocols.code.steps import ANSWERER, Committed, Finished, Message, Opened, Public
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     Add,

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 
 from cloister.primitives.dh import DhKey
-from cloister.protocols import nonces_steps as steps
-from cloister.protocols.agreement import Phase
-from cloister.protocols.contribution_steps import Confirm, Hello, Message, Shares
-from cloister.protocols.contributions import TRANSITIONS
+from cloister.protocols.contributions.agreement import TRANSITIONS
+from cloister.protocols.contributions.steps import Confirm, Hello, Message, Shares
 from cloister.protocols.interface import EntryKind, Envelope, EpochChanged, Fault, State
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_steps import Steps
+from cloister.protocols.nonces import steps
+from cloister.protocols.nonces.steps import Steps
+from cloister.protocols.nonces.suite import Nonces
+from cloister.protocols.rounds.agreement import Phase
 from support.insider import KINDS, SUITES, Bench, bench
 from support.suite_net import NOW, Node, agreed, assembly, keys_of, refusal, seeded
 

@@ -28,8 +28,6 @@ from cloister.mls import (
 )
 from cloister.mls.key_package import lifetime_from
 from cloister.primitives.kdf import sha256
-from cloister.protocols import mls_rules as rules
-from cloister.protocols import mls_session
 from cloister.protocols.interface import (
     Add as AddDevice,
 )
@@ -44,8 +42,10 @@ from cloister.protocols.interface import (
     RoomPolicy,
     Who,
 )
-from cloister.protocols.mls_items import Invitation
-from cloister.protocols.mls_room import access_token
+from cloister.protocols.mls import rules
+from cloister.protocols.mls import session as mls_session
+from cloister.protocols.mls.items import Invitation
+from cloister.protocols.mls.room import access_token
 from support.mls_net import AUTHORITY, MLS, MlsNode, mls_room, refusal_mls
 from support.suite_net import NOW, POLICY, ROOM, seeded
 

@@ -17,10 +17,10 @@ from cloister.lab.originals.nonces import (
     NoWrap,
     PlusOne,
 )
-from cloister.protocols import contribution_steps as steps_of
+from cloister.protocols.contributions import steps as steps_of
 from cloister.protocols.interface import State
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_steps import Steps
+from cloister.protocols.nonces.steps import Steps
+from cloister.protocols.nonces.suite import Nonces
 from cloister.protocols.ratchet import RecvChain, next_key
 from support.suite_net import MINUTE, agreed, assembly
 

@@ -8,9 +8,7 @@ import pytest
 
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError, UsageError
-from cloister.protocols import run as runs
 from cloister.protocols.context import party_of
-from cloister.protocols.epochs import current
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     Add,
@@ -32,7 +30,9 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
-from cloister.protocols.run import NO_TH, Parking, RunChange
+from cloister.protocols.rounds import run as runs
+from cloister.protocols.rounds.epochs import current
+from cloister.protocols.rounds.run import NO_TH, Parking, RunChange
 from support.insider import SUITE, Standing, standing
 from support.suite_net import (
     DAY,

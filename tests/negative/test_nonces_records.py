@@ -12,7 +12,6 @@ from cloister.errors import UsageError
 from cloister.primitives.aead import ZERO_NONCE, Aead
 from cloister.primitives.labelled import sign
 from cloister.protocols import record as records
-from cloister.protocols.epochs import SEND, scope_of
 from cloister.protocols.interface import (
     Add,
     Deliver,
@@ -30,6 +29,7 @@ from cloister.protocols.interface import (
 )
 from cloister.protocols.ratchet import SendChain
 from cloister.protocols.record import CONTENT_MOST, Header, Scope, export
+from cloister.protocols.rounds.epochs import SEND, scope_of
 from support.insider import SUITE, Standing, standing
 from support.suite_net import DAY, NOW, POLICY, ROOM, Net, Node, agreed, dump, keys_of, refusal, seeded
 

@@ -10,8 +10,6 @@ import pytest
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError
 from cloister.primitives.kdf import sha256
-from cloister.protocols import pair_handshake, pair_items
-from cloister.protocols import pair_steps as steps_of
 from cloister.protocols.interface import (
     Add,
     Channel,
@@ -25,10 +23,13 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
-from cloister.protocols.pair import Pair
-from cloister.protocols.pair_items import EPOCH, OFFER, RECV, SEND, Place
-from cloister.protocols.pair_prekeys import Prekey
-from cloister.protocols.pair_steps import Confirm, Identity, Request, Response, Steps
+from cloister.protocols.pair import handshake as pair_handshake
+from cloister.protocols.pair import items as pair_items
+from cloister.protocols.pair import steps as steps_of
+from cloister.protocols.pair.items import EPOCH, OFFER, RECV, SEND, Place
+from cloister.protocols.pair.prekeys import Prekey
+from cloister.protocols.pair.steps import Confirm, Identity, Request, Response, Steps
+from cloister.protocols.pair.suite import Pair
 from cloister.testing.keys import keys_of, seeded
 from cloister.testing.sessions import MAILBOX, POLICY, ROOM, Net, Node, agreed
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from cloister.protocols import nonces_steps as steps
-from cloister.protocols.contribution_steps import Confirm
-from cloister.protocols.epochs import current
+from cloister.protocols.contributions.steps import Confirm
 from cloister.protocols.interface import ChannelKind, NotReady, Rekey
-from cloister.protocols.run import RunChange
+from cloister.protocols.nonces import steps
+from cloister.protocols.rounds.epochs import current
+from cloister.protocols.rounds.run import RunChange
 from support.insider import SUITE, Standing, bench
 from support.suite_net import agreed, refusal, seeded
 

@@ -14,10 +14,10 @@ from cloister.engine.unit import Unit
 from cloister.errors import UsageError
 from cloister.primitives.kdf import sha256
 from cloister.primitives.labelled import mac
-from cloister.protocols import code_steps, pair_items
 from cloister.protocols import record as records
-from cloister.protocols.code import Code
-from cloister.protocols.code_items import EPOCH, PAIRING, Phase, scope_of
+from cloister.protocols.code import steps as code_steps
+from cloister.protocols.code.items import EPOCH, PAIRING, Phase, scope_of
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
     Add,
@@ -31,11 +31,12 @@ from cloister.protocols.interface import (
     Rekey,
     State,
 )
-from cloister.protocols.pair import Pair
-from cloister.protocols.pair_items import EPOCH as PAIR_EPOCH
-from cloister.protocols.pair_items import Place
-from cloister.protocols.pair_steps import Request, sign_request
-from cloister.protocols.pair_steps import Steps as PairSteps
+from cloister.protocols.pair import items as pair_items
+from cloister.protocols.pair.items import EPOCH as PAIR_EPOCH
+from cloister.protocols.pair.items import Place
+from cloister.protocols.pair.steps import Request, sign_request
+from cloister.protocols.pair.steps import Steps as PairSteps
+from cloister.protocols.pair.suite import Pair
 from cloister.protocols.ratchet import SendChain
 from cloister.testing.pairs import CODE, met, ready, word
 from cloister.testing.sessions import Net, Node, agreed

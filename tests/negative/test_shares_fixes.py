@@ -10,10 +10,10 @@ import pytest
 from cloister.errors import PeerError
 from cloister.identity import vault
 from cloister.primitives.rsa import RsaVerifyKey
-from cloister.protocols.contribution_steps import Confirm, Hello, check_signed, encode
+from cloister.protocols.contributions.steps import Confirm, Hello, check_signed, encode
 from cloister.protocols.interface import Fault, State
-from cloister.protocols.nonces_steps import FORM as NONCES
-from cloister.protocols.shares import FORM, Shares, Steps, check_not_cancelled, xor
+from cloister.protocols.nonces.steps import FORM as NONCES
+from cloister.protocols.shares.suite import FORM, Shares, Steps, check_not_cancelled, xor
 from cloister.testing.keys import keys_of, seeded
 from cloister.testing.sessions import agreed, assembly
 from support.need import REPOSITORY

@@ -11,12 +11,11 @@ import pytest
 from cloister.codec.cbor import enc
 from cloister.errors import PeerError, UsageError
 from cloister.primitives.labelled import mac, sign
-from cloister.protocols import transport_checks as checks
-from cloister.protocols import transport_steps as steps
 from cloister.protocols.interface import Behind, Channel, ChannelKind, Envelope, Fault, Need, Rekey, Session, State
-from cloister.protocols.run import NO_TH
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_steps import ACK_LIFE, EARLY, LATE, Ack, Leave, Steps
+from cloister.protocols.rounds.run import NO_TH
+from cloister.protocols.transport import checks, steps
+from cloister.protocols.transport.steps import ACK_LIFE, EARLY, LATE, Ack, Leave, Steps
+from cloister.protocols.transport.suite import Transport
 from support.suite_net import MAILBOX, NOW, POLICY, ROOM, agreed, keys_of, seeded
 from support.transport_insider import SUITE, Forged, Standing, refusal, spoilt, standing
 

@@ -9,7 +9,7 @@ from cloister.errors import PeerError, UsageError
 from cloister.identity.vault import CEILING_N, DEFAULT_N, FLOOR_N, open_vault, rewrap, seal
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.protocols.record import CONTENT_MOST
-from cloister.protocols.transport import Transport
+from cloister.protocols.transport.suite import Transport
 from support.keypool import rsa_decrypt_key
 from support.people import seeded
 from support.suite_net import agreed

@@ -7,8 +7,8 @@ import pytest
 from cloister.lab.attacks.transport import ATTACKS
 from cloister.lab.originals.transport import FIXES, Document, original
 from cloister.protocols.interface import Fault, Rekey, State
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_steps import Steps
+from cloister.protocols.transport.steps import Steps
+from cloister.protocols.transport.suite import Transport
 from support.suite_net import MINUTE, agreed, assembly
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloister.protocols.commits import WAIT_MOST, WAITING
 from cloister.protocols.interface import ChannelKind, Rekey, State
+from cloister.protocols.rounds.commits import WAIT_MOST, WAITING
 from support.insider import SUITE
 from support.suite_net import MINUTE, Net, Node, agreed, assembly
 

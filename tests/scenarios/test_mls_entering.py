@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cloister.engine import values
-from cloister.protocols import mls_entering
 from cloister.protocols.interface import Behind, Directory, Need
+from cloister.protocols.mls import entering as mls_entering
 from cloister.testing.member import Device
 from cloister.wire import limits
 from support.mls_world import MlsWorld, realm_of

@@ -39,7 +39,7 @@ def test_a_change_of_more_devices_than_one_claim_names_is_one_commit(monkeypatch
 
 def test_the_packages_that_came_are_used_where_the_relay_gives_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PREKEY_CLAIM", replace(limits.PREKEY_CLAIM, value=2))
-    monkeypatch.setattr("cloister.protocols.mls_session.RETRY", 1_000)
+    monkeypatch.setattr("cloister.protocols.mls.session.RETRY", 1_000)
 
     async def story(world: World) -> None:
         assert isinstance(world, MlsWorld)

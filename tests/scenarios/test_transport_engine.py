@@ -8,7 +8,7 @@ import pytest
 
 from cloister.engine import values
 from cloister.errors import CloisterError
-from cloister.protocols.sequence import numbers_of
+from cloister.protocols.rounds.sequence import numbers_of
 from cloister.testing.realm import SmallRealm
 from cloister.wire import frames
 from support.keypool import rsa_decrypt_key, rsa_signing_key

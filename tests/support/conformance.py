@@ -21,10 +21,8 @@ from cloister.lab.originals import nonces as nonces_originals
 from cloister.lab.originals import shares as shares_originals
 from cloister.lab.originals import transport as transport_originals
 from cloister.primitives.aead import Aead
-from cloister.protocols import pair_steps
-from cloister.protocols.code import Code
-from cloister.protocols.code_forms import Code as SessionCode
-from cloister.protocols.epochs import RECV, SEND
+from cloister.protocols.code.forms import Code as SessionCode
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import (
     Add,
     Ask,
@@ -44,12 +42,14 @@ from cloister.protocols.interface import (
     State,
     Suite,
 )
-from cloister.protocols.mls_session import MlsSession
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.pair import Pair
+from cloister.protocols.mls.session import MlsSession
+from cloister.protocols.nonces.suite import Nonces
+from cloister.protocols.pair import steps as pair_steps
+from cloister.protocols.pair.suite import Pair
 from cloister.protocols.ratchet import RecvChain, SendChain
-from cloister.protocols.shares import Shares
-from cloister.protocols.transport import Transport
+from cloister.protocols.rounds.epochs import RECV, SEND
+from cloister.protocols.shares.suite import Shares
+from cloister.protocols.transport.suite import Transport
 from cloister.testing.pairs import CODE, word
 from support.mls_net import MLS, MlsNet, MlsNode
 from support.suite_net import MINUTE, POLICY, ROOM, Net, Node, seeded, users

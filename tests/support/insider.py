@@ -8,17 +8,17 @@ from functools import cache
 
 from cloister.errors import CloisterError
 from cloister.primitives import Rng
-from cloister.protocols import contribution_steps as forms_of
-from cloister.protocols import run as runs
-from cloister.protocols.agreement import AGREED, RUN, Run
 from cloister.protocols.context import Context, Party, party_of
-from cloister.protocols.epochs import EPOCH, Epoch, seal_entry
+from cloister.protocols.contributions import steps as forms_of
 from cloister.protocols.interface import Add, Channel, ChannelKind, EntryKind, Envelope, Session
-from cloister.protocols.nonces import Nonces
+from cloister.protocols.nonces.suite import Nonces
 from cloister.protocols.record import Schedule
-from cloister.protocols.rounds import RoundsSession
-from cloister.protocols.run import Order, Proposal, RunChange
-from cloister.protocols.shares import Shares
+from cloister.protocols.rounds import run as runs
+from cloister.protocols.rounds.agreement import AGREED, RUN, Run
+from cloister.protocols.rounds.epochs import EPOCH, Epoch, seal_entry
+from cloister.protocols.rounds.run import Order, Proposal, RunChange
+from cloister.protocols.rounds.session import RoundsSession
+from cloister.protocols.shares.suite import Shares
 from support.suite_net import MAILBOX, MINUTE, NOW, POLICY, ROOM, Net, Node, assembly, keys_of, seeded, users
 
 SUITE = Nonces()

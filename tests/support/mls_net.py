@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloister.protocols.interface import Envelope, Fault
-from cloister.protocols.mls_session import MlsSession
+from cloister.protocols.mls.session import MlsSession
 from cloister.testing.mls_sessions import AUTHORITY as AUTHORITY
 from cloister.testing.mls_sessions import MLS as MLS
 from cloister.testing.mls_sessions import CertifiedDirectory as CertifiedDirectory

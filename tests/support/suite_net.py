@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloister.protocols.interface import Directory, Envelope, Fault, Session
-from cloister.protocols.rounds import RoundsSession
+from cloister.protocols.rounds.session import RoundsSession
 from cloister.testing.directory import DAY as DAY
 from cloister.testing.directory import NOW as NOW
 from cloister.testing.directory import FakeDirectory as FakeDirectory

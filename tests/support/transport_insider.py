@@ -9,9 +9,7 @@ from typing import Any
 
 from cloister.primitives.kdf import sha256
 from cloister.protocols import record as records
-from cloister.protocols import transport_steps as steps
 from cloister.protocols.context import Context
-from cloister.protocols.epochs import EPOCH, Epoch, scope_of
 from cloister.protocols.interface import (
     NO_EPOCH,
     Add,
@@ -23,12 +21,14 @@ from cloister.protocols.interface import (
     Session,
     Suite,
 )
-from cloister.protocols.run import NO_TH
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_items import STANDING
-from cloister.protocols.transport_items import Standing as StandingItem
-from cloister.protocols.transport_session import TransportSession
-from cloister.protocols.transport_steps import ACK_LIFE, Box, CommitEntry, Ending, Invite, Steps, Terms, Token
+from cloister.protocols.rounds.epochs import EPOCH, Epoch, scope_of
+from cloister.protocols.rounds.run import NO_TH
+from cloister.protocols.transport import steps
+from cloister.protocols.transport.items import STANDING
+from cloister.protocols.transport.items import Standing as StandingItem
+from cloister.protocols.transport.session import TransportSession
+from cloister.protocols.transport.steps import ACK_LIFE, Box, CommitEntry, Ending, Invite, Steps, Terms, Token
+from cloister.protocols.transport.suite import Transport
 from support.suite_net import MAILBOX, NOW, POLICY, ROOM, Net, Node, keys_of, seeded, users
 
 SUITE = Transport()
@@ -43,7 +43,7 @@ def same(part: Any) -> Any:
 
 def dump(session: Session) -> dict[bytes, bytes]:
     """Everything that a session holds in memory, in its stored form."""
-    from cloister.protocols.transport_items import SHELVES
+    from cloister.protocols.transport.items import SHELVES
 
     assert isinstance(session, TransportSession)
     return {

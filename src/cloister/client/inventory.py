@@ -22,11 +22,11 @@ from cloister.engine.account import ROW, Account
 from cloister.engine.rows import OwnPrekey, RoomRow
 from cloister.errors import UsageError
 from cloister.mls import KeyPackageSecrets, stored_secrets
-from cloister.protocols.epochs import EPOCH, RECV, SEND
-from cloister.protocols.mls_items import GROUP
-from cloister.protocols.mls_room import NAME as MLS
-from cloister.protocols.pair_items import EPOCH as SESSION
-from cloister.protocols.pair_steps import NAME as PAIR
+from cloister.protocols.mls.items import GROUP
+from cloister.protocols.mls.room import NAME as MLS
+from cloister.protocols.pair.items import EPOCH as SESSION
+from cloister.protocols.pair.steps import NAME as PAIR
+from cloister.protocols.rounds.epochs import EPOCH, RECV, SEND
 
 _ROOM_ID: Final = 16
 _GROUP: Final = GROUP.rstrip(b"/")

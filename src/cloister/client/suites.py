@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from cloister.protocols.code import Code
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import Suite
-from cloister.protocols.mls import Mls
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.pair import Pair
-from cloister.protocols.shares import Shares
-from cloister.protocols.transport import Transport
+from cloister.protocols.mls.suite import Mls
+from cloister.protocols.nonces.suite import Nonces
+from cloister.protocols.pair.suite import Pair
+from cloister.protocols.shares.suite import Shares
+from cloister.protocols.transport.suite import Transport
 
 SUITES: Final[Mapping[str, Suite]] = {
     "nonces": Nonces(),

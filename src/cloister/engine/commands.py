@@ -32,7 +32,7 @@ from cloister.errors import PeerError, UsageError
 from cloister.identity.credential import parse_device_id
 from cloister.identity.invite import Invite, Token, stored_proof
 from cloister.protocols.interface import Add, Leave, Me, RoomPolicy, State, Suite
-from cloister.protocols.sequence import numbers_of
+from cloister.protocols.rounds.sequence import numbers_of
 from cloister.wire import frames
 
 TITLE_MOST: Final = 128

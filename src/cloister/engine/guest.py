@@ -35,11 +35,11 @@ from cloister.engine.values import Alarm, ConnectionChanged, RoomChanged, Sessio
 from cloister.errors import CloisterError, PeerError, UnavailableError, UsageError
 from cloister.identity.keys import DeviceKeys, UserKeys
 from cloister.primitives import Rng
-from cloister.protocols.code import Code
-from cloister.protocols.code_forms import Code as SessionCode
-from cloister.protocols.code_forms import digits, new_secret, pictures
-from cloister.protocols.code_items import CREATOR, EPOCH, JOINER, RECV, RESUME, SEND, policy
-from cloister.protocols.code_session import CodeSession
+from cloister.protocols.code.forms import Code as SessionCode
+from cloister.protocols.code.forms import digits, new_secret, pictures
+from cloister.protocols.code.items import CREATOR, EPOCH, JOINER, RECV, RESUME, SEND, policy
+from cloister.protocols.code.session import CodeSession
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import (
     Channel,
     ChannelKind,

@@ -17,15 +17,15 @@ from cloister.lab.attacks import lost
 from cloister.primitives import Rng
 from cloister.primitives.dh import DhKey
 from cloister.protocols import record as records
-from cloister.protocols import run as runs
-from cloister.protocols.agreement import RUN, Run
 from cloister.protocols.context import Party, party_of
-from cloister.protocols.contribution_steps import CONTRIBUTION, OPENING, Hello, Message, Shares, Steps
-from cloister.protocols.epochs import EPOCH, Epoch
+from cloister.protocols.contributions.steps import CONTRIBUTION, OPENING, Hello, Message, Shares, Steps
 from cloister.protocols.interface import READ_ONLY_ITEM, Envelope, NotReady, State
-from cloister.protocols.nonces import Nonces
+from cloister.protocols.nonces.suite import Nonces
 from cloister.protocols.record import Scope
-from cloister.protocols.shares import Shares as SharesSuite
+from cloister.protocols.rounds import run as runs
+from cloister.protocols.rounds.agreement import RUN, Run
+from cloister.protocols.rounds.epochs import EPOCH, Epoch
+from cloister.protocols.shares.suite import Shares as SharesSuite
 from cloister.testing.keys import keys_of
 from cloister.testing.sessions import ROOM, Net, Node, agreed, assembly
 

@@ -32,8 +32,8 @@ from cloister.protocols.interface import (
     RoomPolicy,
     State,
 )
-from cloister.protocols.mls import Mls
-from cloister.protocols.mls_session import MlsSession
+from cloister.protocols.mls.session import MlsSession
+from cloister.protocols.mls.suite import Mls
 from cloister.testing.directory import NOW, FakeDirectory
 from cloister.testing.keys import keys_of, seeded
 from cloister.testing.sessions import POLICY, ROOM, Net, Node, users

@@ -10,9 +10,9 @@ carries what they say. A man in the middle is two such nets whose nodes an attac
 from __future__ import annotations
 
 from cloister.codec.cbor import enc
-from cloister.protocols.code import Code
-from cloister.protocols.code_forms import Code as SessionCode
-from cloister.protocols.code_steps import FULL, SAS
+from cloister.protocols.code.forms import Code as SessionCode
+from cloister.protocols.code.steps import FULL, SAS
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import Channel, ChannelKind, Envelope
 from cloister.testing.sessions import POLICY, ROOM, Net, Node
 

@@ -16,11 +16,11 @@ from cloister.engine.rows import OwnPrekey, RoomRow
 from cloister.engine.store import Put
 from cloister.errors import CloisterError, UsageError
 from cloister.mls import KeyPackageSecrets
-from cloister.protocols.epochs import EPOCH, RECV, SEND, Epoch
 from cloister.protocols.interface import RoomPolicy
-from cloister.protocols.pair import Pair
-from cloister.protocols.pair_items import EPOCH as SESSION
+from cloister.protocols.pair.items import EPOCH as SESSION
+from cloister.protocols.pair.suite import Pair
 from cloister.protocols.ratchet import RecvChain, SendChain
+from cloister.protocols.rounds.epochs import EPOCH, RECV, SEND, Epoch
 from cloister.testing.sessions import agreed
 from support.mls_net import mls_room
 from support.people import Person, Realm

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from cloister.lab.originals import nonces, shares
-from cloister.protocols import contribution_steps
+from cloister.protocols.contributions import steps as contribution_steps
 from support.need import REPOSITORY
 
 SRC = REPOSITORY / "src" / "cloister"

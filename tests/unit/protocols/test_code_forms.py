@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloister.errors import UsageError
-from cloister.protocols.code_forms import PICTURES, Code, digits, new_secret, pictures
+from cloister.protocols.code.forms import PICTURES, Code, digits, new_secret, pictures
 
 
 @pytest.mark.parametrize(

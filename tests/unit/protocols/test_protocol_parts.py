@@ -13,12 +13,12 @@ from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError, UnavailableError
 from cloister.primitives.aead import aes_ctr
 from cloister.protocols import forms, policy, ratchet, record
-from cloister.protocols import run as runs
 from cloister.protocols.context import Context, party_of
 from cloister.protocols.interface import Behind, Drop, Put, RoomPolicy, SignedHead, Who
 from cloister.protocols.items import Draft, Shelf, stock_of
 from cloister.protocols.ratchet import MAX_SKIP, WINDOW, RecvChain, SendChain, advance
 from cloister.protocols.record import CTR_HMAC, Gcm, schedule
+from cloister.protocols.rounds import run as runs
 from support.suite_net import POLICY, ROOM, FakeDirectory, device_name
 
 HEAD = SignedHead(incarnation=1, seq=2, hash=bytes(32), signature=b"s")

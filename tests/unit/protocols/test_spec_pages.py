@@ -11,10 +11,10 @@ import pytest
 import cloister.protocols
 from cloister.client.suites import SUITES
 from cloister.errors import REGISTRY, InternalError, PeerError
-from cloister.protocols.agreement import Phase
 from cloister.protocols.checks import CHECKS, check, named
-from cloister.protocols.contributions import TRANSITIONS
+from cloister.protocols.contributions.agreement import TRANSITIONS
 from cloister.protocols.interface import CAPS_ROWS
+from cloister.protocols.rounds.agreement import Phase
 from support.need import REPOSITORY
 
 SPEC = REPOSITORY / "docs" / "spec"

@@ -36,8 +36,8 @@ from cloister.protocols.interface import (
     Suite,
     Unfollow,
 )
-from cloister.protocols.nonces import CAPS, Nonces
-from cloister.protocols.shares import Shares
+from cloister.protocols.nonces.suite import CAPS, Nonces
+from cloister.protocols.shares.suite import Shares
 from support.suite_net import MAILBOX, NOW, POLICY, ROOM, FakeDirectory, keys_of, seeded
 from support.walks import NAMES, Step, Walk, change_of, seen, walks
 

@@ -9,8 +9,9 @@ from tools import example_contributions as examples
 from tools.example_contributions import _Run
 
 from cloister.primitives.rsa import SIZE
-from cloister.protocols import contribution_steps as forms
-from cloister.protocols import nonces_steps, shares
+from cloister.protocols.contributions import steps as forms
+from cloister.protocols.nonces import steps as nonces_steps
+from cloister.protocols.shares import suite as shares
 
 
 def values(text: str) -> dict[str, bytes]:

@@ -12,11 +12,11 @@ from typing import Final
 from cloister.codec.cbor import Fields
 from cloister.lab.attacks import Attack, lost
 from cloister.primitives import modp
-from cloister.protocols import code_steps as steps
 from cloister.protocols import record as records
-from cloister.protocols.code import Code
-from cloister.protocols.code_items import EPOCH, PAIRING, Phase, scope_of
-from cloister.protocols.code_steps import ANSWERER, OPENER, Committed, Finished, Message, Opened, Public
+from cloister.protocols.code import steps
+from cloister.protocols.code.items import EPOCH, PAIRING, Phase, scope_of
+from cloister.protocols.code.steps import ANSWERER, OPENER, Committed, Finished, Message, Opened, Public
+from cloister.protocols.code.suite import Code
 from cloister.protocols.interface import EntryKind, Envelope, Post, State
 from cloister.testing.pairs import CODE, created, joined, met, ready, word
 from cloister.testing.sessions import Net, Node

@@ -23,10 +23,10 @@ from cloister.lab.contributions import (
     write_on_after_restore,
 )
 from cloister.protocols import record as records
-from cloister.protocols.contribution_steps import Confirm, Shares
+from cloister.protocols.contributions.steps import Confirm, Shares
 from cloister.protocols.interface import Add, State
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_steps import NONCE, Steps
+from cloister.protocols.nonces.steps import NONCE, Steps
+from cloister.protocols.nonces.suite import Nonces
 from cloister.protocols.ratchet import message_key, split
 from cloister.protocols.record import Gcm
 from cloister.testing.sessions import POLICY, ROOM, Net, agreed, assembly, users

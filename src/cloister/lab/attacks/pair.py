@@ -19,11 +19,11 @@ from cloister.primitives import Rng
 from cloister.primitives.dh import KEY_SIZE
 from cloister.primitives.kdf import sha256
 from cloister.primitives.signature import SigningKey
-from cloister.protocols import pair_items as items
-from cloister.protocols import pair_steps as steps_of
 from cloister.protocols.interface import NO_EPOCH, READ_ONLY_ITEM, Add, Commit, Envelope, State
-from cloister.protocols.pair_items import EPOCH, Agreed, Place, Standing
-from cloister.protocols.pair_steps import FIRST, REQUESTER, Confirm, Identity, Request, Response, Steps
+from cloister.protocols.pair import items
+from cloister.protocols.pair import steps as steps_of
+from cloister.protocols.pair.items import EPOCH, Agreed, Place, Standing
+from cloister.protocols.pair.steps import FIRST, REQUESTER, Confirm, Identity, Request, Response, Steps
 from cloister.protocols.record import Schedule, export
 from cloister.testing.directory import NOW
 from cloister.testing.keys import seeded

@@ -22,10 +22,10 @@ from cloister.lab.contributions import (
 )
 from cloister.lab.originals.shares import Subject
 from cloister.protocols import record as records
-from cloister.protocols.contribution_steps import CONTRIBUTION
-from cloister.protocols.epochs import RECV, chain_key
+from cloister.protocols.contributions.steps import CONTRIBUTION
 from cloister.protocols.interface import Channel, ChannelKind, EntryKind, Post, State
 from cloister.protocols.ratchet import SendChain
+from cloister.protocols.rounds.epochs import RECV, chain_key
 from cloister.testing.directory import NOW
 from cloister.testing.keys import keys_of, seeded
 from cloister.testing.sessions import ROOM, agreed

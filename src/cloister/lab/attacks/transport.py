@@ -15,12 +15,12 @@ from cloister.lab.attacks import Attack, lost
 from cloister.primitives.labelled import sign
 from cloister.primitives.rsa import RsaEncryptKey
 from cloister.protocols import record as records
-from cloister.protocols.epochs import EPOCH, RECV, Epoch
 from cloister.protocols.interface import Add, DeviceId, EntryKind, Envelope, Rekey, State
 from cloister.protocols.ratchet import RecvChain
 from cloister.protocols.record import Header, Scope, Sealed
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_steps import NAME, Invite, Steps
+from cloister.protocols.rounds.epochs import EPOCH, RECV, Epoch
+from cloister.protocols.transport.steps import NAME, Invite, Steps
+from cloister.protocols.transport.suite import Transport
 from cloister.testing.directory import DAY
 from cloister.testing.keys import keys_of
 from cloister.testing.sessions import POLICY, ROOM, Net, Node, agreed, assembly, users

@@ -18,8 +18,8 @@ from typing import Final
 from cloister.lab.originals import taken_back
 from cloister.primitives import modp
 from cloister.primitives.labelled import hash_of
-from cloister.protocols.code import Code
-from cloister.protocols.code_steps import Steps
+from cloister.protocols.code.steps import Steps
+from cloister.protocols.code.suite import Code
 from cloister.protocols.record import Schedule
 
 _NO_END: Final = 2**32

@@ -29,8 +29,8 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.rsa import RsaDecryptKey
 from cloister.protocols.context import Party
 from cloister.protocols.interface import READ_ONLY_ITEM, Me, Session
-from cloister.protocols.nonces import Nonces
-from cloister.protocols.nonces_steps import NONCE, Steps
+from cloister.protocols.nonces.steps import NONCE, Steps
+from cloister.protocols.nonces.suite import Nonces
 from cloister.protocols.record import Schedule
 
 

@@ -28,8 +28,8 @@ from cloister.primitives.dh import KEY_SIZE, DhKey
 from cloister.primitives.labelled import hash_of
 from cloister.primitives.signature import VerifyKey
 from cloister.protocols.interface import READ_ONLY_ITEM, Me, Session
-from cloister.protocols.pair import Pair
-from cloister.protocols.pair_steps import Identity, Request, Steps
+from cloister.protocols.pair.steps import Identity, Request, Steps
+from cloister.protocols.pair.suite import Pair
 
 Register = Callable[[bytes, str, bytes, bytes, int], Application]
 """(message, realm, SHA-256 of L1, SHA-256 of L2, now in ms) -> who is taken in; PeerError."""

@@ -30,7 +30,7 @@ from cloister.primitives.labelled import Signer, Verifier, hash_of, sign, verify
 from cloister.primitives.signature import SigningKey, VerifyKey
 from cloister.protocols.interface import READ_ONLY_ITEM, Me, Session
 from cloister.protocols.record import Cipher, CtrHmac, Schedule
-from cloister.protocols.shares import Shares, Steps, xor
+from cloister.protocols.shares.suite import Shares, Steps, xor
 from cloister.wire import limits, login
 from cloister.wire.frames import Challenge, Hello, Login
 

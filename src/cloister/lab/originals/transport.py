@@ -28,8 +28,8 @@ from cloister.primitives.rsa import RsaDecryptKey, RsaEncryptKey
 from cloister.protocols.interface import DeviceId
 from cloister.protocols.ratchet import Advance, MessageKey, RecvChain, SendChain, message_key, split
 from cloister.protocols.record import Header, Schedule
-from cloister.protocols.transport import Transport
-from cloister.protocols.transport_steps import Steps, Terms
+from cloister.protocols.transport.steps import Steps, Terms
+from cloister.protocols.transport.suite import Transport
 
 _COUNTER: Final = 8
 _SECONDS: Final = 1000

@@ -1,0 +1,1 @@
+"""Suite `code`: a session code and Diffie-Hellman (document 004)."""

@@ -1,0 +1,1 @@
+"""Suite `mls`: rooms on MLS (RFC 9420), the default."""

@@ -1,0 +1,1 @@
+"""Suite `nonces`: nonces and answers (document 000)."""

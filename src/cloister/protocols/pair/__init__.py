@@ -1,0 +1,1 @@
+"""Suite `pair`: two devices and signed X25519 (document 003)."""

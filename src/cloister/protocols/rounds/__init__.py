@@ -1,0 +1,1 @@
+"""Rooms of the classic suites: epochs, members, commits and runs, and sessions that agree in rounds."""

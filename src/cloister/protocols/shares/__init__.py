@@ -1,0 +1,1 @@
+"""Suite `shares`: key shares, combined by XOR (document 001)."""
