@@ -49,10 +49,19 @@ from support.suite_net import DAY, POLICY, ROOM, Node, device_name, seeded
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def asked(case: Case, question: str) -> None:
-    """Skip what the suite lacks, and say why."""
-    if question in case.lacks:
-        pytest.skip(f"{case.name}: {case.lacks[question]}")
+QUESTIONS: set[str] = set()
+
+
+def asked(question: str) -> pytest.MarkDecorator:
+    """Of every suite but those that say why it makes no sense for them."""
+    QUESTIONS.add(question)
+    return pytest.mark.parametrize(
+        "case", [case for case in CASES if question not in case.lacks], ids=lambda case: case.name
+    )
+
+
+def test_what_a_suite_lacks_is_a_question_that_is_asked() -> None:
+    assert {question for case in CASES for question in case.lacks} <= QUESTIONS
 
 
 def sizes(kind: str) -> list[object]:
@@ -129,9 +138,8 @@ def test_a_repetition_changes_nothing(case: Case) -> None:
 # --- absence --------------------------------------------------------------------------------------------------
 
 
-@every
+@asked("absence")
 def test_who_is_away_holds_up_no_talk_and_reads_all_of_it_later(case: Case) -> None:
-    asked(case, "absence")
     net, nodes = case.agreed(case.orders, "away")
     away = nodes[-1]
     away.silent = lambda envelope: True
@@ -157,9 +165,8 @@ def test_who_is_away_holds_up_no_talk_and_reads_all_of_it_later(case: Case) -> N
     talk(net, nodes, "all back")
 
 
-@every
+@asked("absence")
 def test_who_never_comes_is_named_and_the_others_can_do_without(case: Case) -> None:
-    asked(case, "absence")
     net, nodes = case.begin(case.orders, "never")
     never, here = nodes[-1], nodes[:-1]
     never.silent = lambda envelope: True
@@ -301,9 +308,8 @@ def test_nothing_of_one_epoch_counts_in_the_next(case: Case) -> None:
     talk(net, nodes, "afterwards")
 
 
-@every
+@asked("variant")
 def test_nobody_is_talked_into_another_variant(case: Case) -> None:
-    asked(case, "variant")
     assert case.variants
     for number, variant in enumerate(case.variants):
         net, nodes = case.members(2, ("variant", number))
@@ -318,9 +324,8 @@ def test_nobody_is_talked_into_another_variant(case: Case) -> None:
 # --- members who cheat ----------------------------------------------------------------------------------------
 
 
-@every
+@asked("insider")
 def test_a_member_cannot_speak_for_another(case: Case) -> None:
-    asked(case, "insider")
     net, nodes = case.agreed(3, "insider")
     forged = case.forged(nodes, 1, 0, b"said by nobody")
     effects = nodes[2].give(forged)
@@ -332,17 +337,15 @@ def test_a_member_cannot_speak_for_another(case: Case) -> None:
     talk(net, nodes)
 
 
-@every
+@asked("insider")
 def test_a_control_what_a_member_says_in_its_own_name_is_read(case: Case) -> None:
-    asked(case, "insider")
     _, nodes = case.agreed(3, "insider")
     nodes[2].give(case.forged(nodes, 1, 1, b"said by me"))
     assert texts(nodes[2]) == [b"said by me"]
 
 
-@every
+@asked("remove")
 def test_who_was_removed_reads_nothing_after(case: Case) -> None:
-    asked(case, "remove")
     net, nodes = case.agreed(3, "removed")
     talk(net, nodes)
     out = nodes[2]
@@ -370,7 +373,6 @@ def test_who_was_removed_reads_nothing_after(case: Case) -> None:
 @every
 def test_two_halves_of_a_fork_never_believe_each_other(case: Case) -> None:
     """The relay shows two histories from one point on; then it shows each half what the other half wrote."""
-    asked(case, "fork")
     net, nodes = case.agreed(case.orders, "fork")
     other_net, others = twin(net)
     stood = len(net.rooms[nodes[0].live.view.room].entries)
@@ -409,7 +411,6 @@ def _shown(entries: list[Envelope], readers: list[Node], writer: Node) -> None:
 @every
 @pytest.mark.parametrize("stored", [False, True], ids=["before-the-transaction", "after-it"])
 def test_a_crash_at_some_step_loses_nothing_and_uses_nothing_twice(case: Case, stored: bool) -> None:
-    asked(case, "crash")
     at = case.crashes + stored
     while _lives_through(case, at, stored):
         at += case.crashes
@@ -420,7 +421,6 @@ def test_a_crash_at_some_step_loses_nothing_and_uses_nothing_twice(case: Case, s
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True], ids=["before-the-transaction", "after-it"])
 def test_a_crash_at_every_step_loses_nothing_and_uses_nothing_twice(case: Case, stored: bool) -> None:
-    asked(case, "crash")
     at = 1
     while _lives_through(case, at, stored):
         at += 1
@@ -445,7 +445,6 @@ def _lives_through(case: Case, at: int, stored: bool) -> bool:
 
 @every
 def test_a_restart_before_every_step_changes_nothing(case: Case) -> None:
-    asked(case, "restart")
     net, nodes = case.begin(case.orders, "restart")
     for _ in range(2):
         while able := [node for node in nodes if node.pending() or node.due()]:
@@ -459,7 +458,6 @@ def test_a_restart_before_every_step_changes_nothing(case: Case) -> None:
 
 @every
 def test_a_copy_that_is_put_back_reads_and_does_not_write(case: Case) -> None:
-    asked(case, "restore")
     net, nodes = case.agreed(case.orders, "restore")
     talk(net, nodes)
     restored = nodes[-1]
@@ -479,7 +477,6 @@ def test_a_copy_that_is_put_back_reads_and_does_not_write(case: Case) -> None:
 
 @every
 def test_a_new_key_is_another_key(case: Case) -> None:
-    asked(case, "rekey")
     net, nodes = case.agreed(case.orders, "rekey")
     seen = {nodes[0].live.export("conformance", b"", 32)}
     for who in range(len(nodes)):

@@ -1,6 +1,6 @@
 """What a test needs beside Python: skipped with a reason where it is missing, failed where CI demands it.
 
-`CLOISTER_REQUIRE` names needs, comma-separated: vectors, node, loop, postgres, nats, chromium.
+`CLOISTER_REQUIRE` names needs, comma-separated: vectors, documents, peers, node, loop, postgres, nats, chromium.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-NEEDS = ("vectors", "documents", "node", "loop", "postgres", "nats", "chromium")
+NEEDS = ("vectors", "documents", "peers", "node", "loop", "postgres", "nats", "chromium")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -28,7 +28,7 @@ RFC wants the leaf to be listed by those in between. So ts-mls does not join som
 @pytest.fixture(scope="module")
 def rs() -> None:
     if importlib.util.find_spec("mls_rs_uniffi") is None:
-        pytest.skip("the mls-rs wheel is not installed: make system installs it")
+        lacking("peers", "the mls-rs wheel, which make system installs")
 
 
 @pytest.fixture(scope="module")
