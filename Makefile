@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCKED := install --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help coverage run test test-all check system sim mutants fix docs attacks bench-relay bench-suites bench-mls fuzz locks clean
+.PHONY: help coverage run test test-all check system sim mutants fix docs attacks bench bench-relay bench-suites bench-mls fuzz locks clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,8 @@ mutants: $(VENV)/.dev ## take each check out: a test must fail; ARGS="REC NON-03
 
 attacks: $(VENV)/.run ## each attack on the originals, the suites, and with one fix put back: make attacks JSON=file
 	@$(BIN)/python -m cloister.lab.attacks $(if $(ARGS),,--page docs/spec/classic/README.md) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+bench: bench-relay bench-suites bench-mls ## every benchmark, one after the other
 
 bench-relay: $(VENV)/.run ## the whole relay beside a bare durable echo: make bench-relay JSON=file
 	@$(BIN)/python -m benchmarks.relay $(if $(JSON),--json $(JSON)) $(ARGS)
