@@ -11,14 +11,16 @@ Invariants
 - `type` is the struct's tag, but for the names of document 003 (`ALIASES`): some frames may be called by either.
   Which name was used is forgotten at once; it is neither stored nor passed on.
 - Unknown fields, missing fields, wrong types and sizes are refused as in MessagePack: PeerError("bad_encoding").
+- A name stands once in its object, however it is escaped: two readers never take two values out of one text.
 - What is signed is deterministic CBOR of the fields (`frames.signed_form`), never JSON: any text of the same object
-  does, with its spaces and in its order. Of a name that stands twice the last one counts.
+  does, with its spaces and in its order.
 
 Leaves out: items staged in parts stay MessagePack inside (`frames.encode_mails`), because their hash names bytes.
 """
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Mapping
 from types import UnionType
@@ -95,15 +97,25 @@ def _accepted() -> Any:
     return Union[tuple(mirror(kind, name) for kind, name in names)]  # noqa: UP007 - made of a tuple
 
 
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """An object's names and values: PeerError("bad_encoding") where a name stands twice."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise PeerError("bad_encoding", "a name stands twice in an object")
+
+
 _decoder: Final[msgspec.json.Decoder[Struct]] = msgspec.json.Decoder(_accepted())
 _encoder: Final = msgspec.json.Encoder()
+_names: Final = json.JSONDecoder(object_pairs_hook=_once)
+"""Reads what `_decoder` has taken once more, for the names alone: msgspec takes the last of two, and cannot tell."""
 
 
 def binary(text: bytes) -> bytes:
     """The frame that a client's object stands for; PeerError("bad_encoding") when it stands for none."""
     try:
-        return frames.encode(_frame(_decoder.decode(text)))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        value = _decoder.decode(text)
+        _names.decode(str(text, "utf-8"))
+        return frames.encode(_frame(value))
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PeerError("bad_encoding", "not an object of a known frame") from error
 
 

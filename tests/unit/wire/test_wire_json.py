@@ -102,6 +102,27 @@ def test_a_field_of_another_type_or_size_is_refused(field: str, value: object) -
         read({**POST, field: value})
 
 
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        (b'"rid":1', b'"rid":1,"rid":1'),
+        (b'"rid":1', b'"rid":2,"rid":1'),
+        (b'"rid":1', b'"rid":1,"r\\u0069d":1'),
+        (b'"type":"commit"', b'"type":"commit","type":"commit"'),
+        (b'"type":"commit"', b'"type":"post","type":"commit"'),
+        (b'"size":9', b'"size":9,"size":9'),
+        (b'"device":"d"', b'"device":"e","device":"d"'),
+    ],
+)
+def test_a_name_that_stands_twice_in_an_object_is_refused(once: bytes, twice: bytes) -> None:
+    commit = frames.Commit(1, ID, HASH, ID, Staged(hash=HASH, size=9), None, None, [Mail("d", ID, b"m")])
+    text = plain.dumps(plainly(commit), separators=(",", ":")).encode()
+    assert frames.decode_request(json.binary(text)) == commit
+    assert text.count(once) == 1
+    with pytest.raises(PeerError, match="bad_encoding"):
+        json.binary(text.replace(once, twice))
+
+
 def test_a_name_of_document_003_is_for_its_frame_only() -> None:
     with pytest.raises(PeerError, match="bad_encoding"):
         read({"type": "relay", "rid": 1})
