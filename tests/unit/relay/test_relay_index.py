@@ -39,7 +39,7 @@ def test_ids_are_found_before_during_and_after_the_flush(path: Path, monkeypatch
     monkeypatch.setattr(index, "FLUSH", 10)
     store = SqliteStore(path, "OFF")
     for seq in range(1, 31):
-        store.apply([PutEntries([entry(log, seq) for log in LOGS])])
+        store.apply([PutEntries([entry(log, seq)]) for log in LOGS])
         store.refresh()
         assert all_found(store, seq)
         assert store.entry(LOGS[0], entry(LOGS[0], seq + 1).entry_id) is None
@@ -105,7 +105,8 @@ def test_a_lookup_that_a_flush_overtakes_looks_again(path: Path) -> None:
 def test_ids_of_a_forgotten_run_are_forgotten(path: Path) -> None:
     store = SqliteStore(path, "OFF")
     run = entry(LOGS[1], 1)
-    store.apply([PutRun(RunRow(LOGS[1], None, None, 0, bytes(32))), PutEntries([run, entry(LOGS[0], 1)])])
+    put_run = PutRun(RunRow(LOGS[1], None, None, 0, bytes(32)))
+    store.apply([put_run, PutEntries([run]), PutEntries([entry(LOGS[0], 1)])])
     store.apply([Purge(limits.COMMIT_LIFE.value + 1)])
     store.refresh()
     assert store.entry(run.log, run.entry_id) is None

@@ -101,7 +101,7 @@ def test_a_reader_sees_one_snapshot_until_it_is_refreshed(path: Path) -> None:
 def test_more_logs_than_the_numbers_kept_in_memory(path: Path) -> None:
     store = SqliteStore(path, "OFF")
     rows = [entry(1)._replace(log=number.to_bytes(16, "big")) for number in range(4100)]
-    store.apply([PutEntries(rows)])
+    store.apply([PutEntries([row]) for row in rows])
     store.apply([PutEntries([rows[0]._replace(seq=2, entry_id=b"z" * 16)])])
     assert store.last(rows[0].log) == rows[0]._replace(seq=2, entry_id=b"z" * 16)
     store.close()

@@ -16,9 +16,10 @@ from cloister.wire.frames import Done, Entry, Frame
 
 @dataclass(slots=True, eq=False)
 class Appended:
-    """What a batch adds to one log: at least one entry."""
+    """What a batch adds to one log: at least one entry, as it is stored and as it is sent."""
 
     state: LogState
+    rows: list[EntryRow] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
 
@@ -28,10 +29,9 @@ Ack = tuple[Peer, int, LogState, int, int]
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """`writes` go to the store in one transaction; the rest is the core's. `rows` are in the one PutEntries."""
+    """`writes` go to the store in one transaction; the rest is the core's."""
 
     writes: list[Write] = field(default_factory=list)
-    rows: list[EntryRow] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
     logs: dict[bytes, Appended] = field(default_factory=dict)
     after: list[Callable[[int], None]] = field(default_factory=list)
@@ -49,12 +49,14 @@ class Gathering:
         """Add writes."""
         self.batch.writes.extend(writes)
 
-    def entry(self, row: EntryRow) -> None:
-        """Add an entry."""
-        batch = self.batch
-        if not batch.rows:
-            batch.writes.append(PutEntries(batch.rows))
-        batch.rows.append(row)
+    def appended(self, state: LogState) -> Appended:
+        """What the batch adds to a log, which is in use until it stands."""
+        appended = self.batch.logs.get(state.log)
+        if appended is None:
+            appended = self.batch.logs[state.log] = Appended(state)
+            self.batch.writes.append(PutEntries(appended.rows))
+            state.pins += 1
+        return appended
 
     def ack(self, peer: Peer, rid: int, state: LogState, seq: int, ts_ms: int) -> None:
         """Acknowledge an entry once everything gathered so far stands."""

@@ -166,28 +166,23 @@ class Logs:
             following, group_info_hash, b"".join(items), ts_ms, digest,
         )  # fmt: skip
         state.pending[entry_id] = row
-        batch = self._gathering.batch
-        appended = batch.logs.get(state.log)
-        if appended is None:
-            appended = batch.logs[state.log] = Appended(state)
-            state.pins += 1
+        appended = self._gathering.appended(state)
+        appended.rows.append(row)
         appended.entries.append(
             Entry(seq, kind, 0, epoch, token_hash, entry_id, payload, ts_ms, following, group_info_hash, items)
         )
-        self._gathering.entry(row)
         return row
 
     def committed(self, appended: Appended) -> Head:
         """The entries stand on the disk: the one signature that covers them."""
         state = appended.state
         state.pins -= 1
-        pending, entries = state.pending, appended.entries
-        row = pending[entries[-1].entry_id]
-        for entry in entries:
-            del pending[entry.entry_id]
-        state.durable, state.durable_hash = row.seq, row.hash
+        for row in appended.rows:
+            del state.pending[row.entry_id]
+        last = appended.rows[-1]
+        state.durable, state.durable_hash = last.seq, last.hash
         settings = self._settings
-        head = state.head = sign_head(self._key, settings.realm, state.log, settings.incarnation, row.seq, row.hash)
+        head = state.head = sign_head(self._key, settings.realm, state.log, settings.incarnation, last.seq, last.hash)
         return head
 
     def row_at(self, state: LogState, seq: int) -> EntryRow:

@@ -137,7 +137,7 @@ class PutMeta(NamedTuple):
 
 
 class PutEntries(NamedTuple):
-    """Append entries; the seq of each is one more than its log's last."""
+    """Append entries of one log, at least one; the seq of each is one more than the last."""
 
     rows: list[EntryRow]
 

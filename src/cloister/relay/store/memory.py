@@ -103,8 +103,8 @@ class MemoryStore:
 
     def put_entries(self, write: PutEntries) -> None:
         """Append entries."""
+        entries = self._entries.setdefault(write.rows[0].log, [])
         for row in write.rows:
-            entries = self._entries.setdefault(row.log, [])
             if row.seq != (entries[-1].seq if entries else 0) + 1:
                 raise StoreFailed("disk", "an entry out of order")
             entries.append(row)

@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -197,15 +197,14 @@ class SqliteStore:
         return number
 
     def _put_entries(self, group: list[PutEntries]) -> None:
-        logs: dict[bytes, list[EntryRow]] = {}
-        for row in chain.from_iterable([write.rows for write in group]):
-            logs.setdefault(row.log, []).append(row)
         blocks = []
-        for log, rows in logs.items():
+        for (rows,) in group:
+            log = rows[0].log
             first = (self._numbers.get(log) or self._number(log)) << _SEQ_BITS
-            self._fresh += [(row.entry_id, first | row.seq) for row in rows]
             for part, size in _parts(rows):
                 blocks.append((first | part[0].seq, len(part), size, part[-1].ts_ms, 1, _encode(part)))
+            for row in rows:
+                self._fresh.append((row.entry_id, first | row.seq))
         self._writer.executemany("INSERT INTO blocks VALUES (?,?,?,?,?,?)", blocks)
 
     def _put_mail(self, group: list[PutMail]) -> None:
