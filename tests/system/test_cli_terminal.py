@@ -162,6 +162,24 @@ def test_ctrl_c_stops_a_relay_in_good_order(realm: CliRealm) -> None:
     assert json.loads(realm.run("admin", "relay", "status", "--json", "--folder", place).stdout)["running"] is False
 
 
+def test_a_password_that_a_chat_asks_for_reaches_no_room(realm: CliRealm) -> None:
+    environment = realm.environment("alice", CLOISTER_PASSPHRASE_FILE="")
+    with terminal([*CLOISTER, "listen"], realm.environment("alice")) as owner:
+        owner.until("relay: online")
+        with terminal([*CLOISTER, "chat", "ops", "--plain"], environment) as chat:
+            chat.until("Begin chatting!")
+            owner.process.kill()
+            chat.until("Password of profile alice:")
+            chat.type(PASSWORD + "\n")
+            chat.until("relay: online")
+            chat.type("in the clear\n")
+            chat.type("\x04")
+            assert chat.end() == 0
+    history = realm.run("bob", "listen", "ops", "--count", "1", "--timeout", "20").stdout
+    assert "in the clear" in history
+    assert PASSWORD not in history
+
+
 # --- prompts ------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +210,15 @@ def test_setup_asks_and_shows_no_password(realm: CliRealm) -> None:
         users.type("my own secret\n")
         assert users.end() == 0
     assert b"(you)" in users.screen
+
+
+@pytest.mark.parametrize("command", [["users"], ["chat", "ops"], ["listen"], ["send", "ops", "text"], ["doctor"]])
+def test_one_ctrl_c_ends_the_question_for_a_password(command: list[str], realm: CliRealm) -> None:
+    with terminal([*CLOISTER, *command], realm.environment("bob", CLOISTER_PASSPHRASE_FILE="")) as bob:
+        bob.until("Password of profile bob:")
+        bob.type("\x03")
+        assert bob.end(10) == 130
+    assert b"Traceback" not in bob.screen
 
 
 def test_revoking_asks_first(realm: CliRealm) -> None:

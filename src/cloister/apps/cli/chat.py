@@ -12,10 +12,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -24,7 +21,8 @@ import click
 
 from cloister.apps.cli.frame import Command, settings_of
 from cloister.apps.cli.session import lasting, patiently
-from cloister.errors import CloisterError, UsageError
+from cloister.apps.cli.typed import Typed
+from cloister.errors import CloisterError
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
@@ -35,7 +33,6 @@ BACKLOG: Final = 10
 """Messages from before that are shown at the start."""
 GRACE: Final = 10.0
 """Seconds that texts get to be stored after the end of input."""
-_READ: Final = 64 * 1024
 
 
 @click.command(cls=Command)
@@ -83,8 +80,8 @@ class Chat:
             events = tasks.create_task(self._show_events())
             await client.status()  # by its answer the events are being listened to: nothing falls between
             await self._show_beginning()
-            async for line in self._typed:
-                await self._send(line)
+            while await self._send_next():
+                pass
             await self._settle()
             events.cancel()
 
@@ -137,14 +134,20 @@ class Chat:
         if line:
             self._screen.say(f"* {line}", style)
 
-    async def _send(self, line: str) -> None:
-        if not line.strip():
-            return
+    async def _send_next(self) -> bool:
+        """Send the next line that is typed; one that cannot be sent is said so. False at the end of input."""
         try:
-            sent = await self._client.send(self._room.id, line)
+            line = await anext(self._typed)
+            if line.strip():
+                await self._send(line)
+        except StopAsyncIteration:
+            return False
         except CloisterError as error:
             self._screen.error(error, error.info.exit_code)
-            return
+        return True
+
+    async def _send(self, line: str) -> None:
+        sent = await self._client.send(self._room.id, line)
         if sent.state == "queued" and sent.id not in self._shown:
             self._on_their_way.add(sent.id)
             self._settled.clear()
@@ -162,52 +165,3 @@ class Chat:
                 await self._settled.wait()
         except TimeoutError:
             self._say(f"{len(self._on_their_way)} not stored yet; sent when the profile is next open")
-
-
-class Typed:
-    """Lines of standard input as they are typed: an iterator that may be waited for and left any number of times.
-
-    A thread reads the descriptor itself: a terminal, a pipe and a file alike, and none of it keeps the process alive.
-    """
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
-        self._whole: deque[bytes] = deque()
-        self._rest = b""
-        self._ended = False
-        loop = asyncio.get_running_loop()
-        arguments = (sys.stdin.fileno(), loop, self._queue)
-        threading.Thread(target=_read, args=arguments, name="standard input", daemon=True).start()
-
-    def __aiter__(self) -> Typed:
-        return self
-
-    async def __anext__(self) -> str:
-        while not self._whole:
-            if self._ended:
-                raise StopAsyncIteration
-            data = await self._queue.get()
-            *whole, self._rest = (self._rest + data).split(b"\n")
-            self._ended = not data
-            if self._ended and self._rest:
-                whole.append(self._rest)
-            self._whole.extend(whole)
-        return _text(self._whole.popleft())
-
-
-def _read(descriptor: int, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes]) -> None:
-    data = b"?"
-    while data:
-        try:
-            data = os.read(descriptor, _READ)
-        except OSError:
-            data = b""
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(queue.put_nowait, data)
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode().removesuffix("\r")
-    except UnicodeDecodeError:
-        raise UsageError("usage", "standard input is not UTF-8 text") from None

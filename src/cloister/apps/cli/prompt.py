@@ -6,18 +6,23 @@ Invariants
 - Where standard input is no terminal nothing is asked: UsageError that names the flag or variable to use.
 - A password comes from CLOISTER_PASSPHRASE_FD, CLOISTER_PASSPHRASE_FILE or a prompt without echo, in this order;
   never from an argument or a bare variable. A file that others can read is refused (loose_files).
+- A question has standard input to itself, and one Ctrl+C ends it, also where a loop runs.
 - Prompts go to standard error, so that standard output stays data.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from cloister.apps.cli.typed import TURN
 from cloister.errors import UsageError
 
 _MAX_SECRET = 64 * 1024
@@ -28,8 +33,20 @@ def ask(question: str, *, instead: str) -> str:
     """A line from the person; `instead` names the flag that says it without a terminal."""
     if not sys.stdin.isatty():
         raise UsageError("usage", f"there is no terminal to ask for {question}: use {instead}")
-    answer: str = click.prompt(question, err=True)
+    with _asking():
+        answer: str = click.prompt(question, err=True)
     return answer.strip()
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """A running loop takes the first Ctrl+C for itself and would end nothing while a question blocks it."""
+    with TURN:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def given_password() -> str | None:
@@ -45,7 +62,8 @@ def ask_password(question: str = "Password", *, new: bool = False) -> str:
     """A password from the person, twice when it is new; UsageError without a terminal."""
     if not sys.stdin.isatty():
         raise UsageError("usage", f"a password is needed and there is no terminal: use {_SOURCES}")
-    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=new, err=True)
+    with _asking():
+        answer: str = click.prompt(question, hide_input=True, confirmation_prompt=new, err=True)
     return answer
 
 

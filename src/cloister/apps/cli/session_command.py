@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cloister.apps.cli.chat import Chat, Typed
+from cloister.apps.cli.chat import Chat
 from cloister.apps.cli.exits import Exit
 from cloister.apps.cli.frame import Commands, settings_of
 from cloister.apps.cli.prompt import ask, password
+from cloister.apps.cli.typed import Typed
 from cloister.errors import CloisterError, PeerError, UnavailableError, UsageError
 
 if TYPE_CHECKING:

@@ -88,6 +88,19 @@ def test_a_text_that_is_refused_is_said_so_and_the_chat_goes_on(
     assert [sent.text for sent in backend.commands if isinstance(sent, api.Send)] == ["before", "refused", "after"]
 
 
+def test_a_line_that_is_no_text_is_refused_and_the_chat_goes_on(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    os.write(write, b"before\n\xff\xfe\nafter\n")
+    os.close(write)
+    with os.fdopen(read) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        assert run(["chat", "triad", "--plain"]) == 0
+    assert "code: usage" in capsys.readouterr().err
+    assert [sent.text for sent in backend.commands if isinstance(sent, api.Send)] == ["before", "after"]
+
+
 def test_milestones_are_told_and_messages_are_data(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
     backend.rooms = [room(state="pending", missing=[BOB, CAROL], epoch=0)]
     backend.plan = [
@@ -141,30 +154,3 @@ def test_at_the_end_of_input_what_is_not_stored_yet_is_said(
     backend.stays_queued = True
     talk(backend, "one", "two")
     assert "* 2 not stored yet" in capsys.readouterr().err
-
-
-def test_lines_come_from_a_pipe_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, write = os.pipe()
-    os.write(write, "one\ntwö\r\n\nlast".encode())
-    os.close(write)
-    with os.fdopen(read) as stream:
-        monkeypatch.setattr("sys.stdin", stream)
-
-        async def collect() -> list[str]:
-            return [line async for line in chat.Typed()]
-
-        assert asyncio.run(collect()) == ["one", "twö", "", "last"]
-
-
-def test_bytes_that_are_no_text_are_usage(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, write = os.pipe()
-    os.write(write, b"\xff\n")
-    os.close(write)
-    with os.fdopen(read) as stream:
-        monkeypatch.setattr("sys.stdin", stream)
-
-        async def collect() -> list[str]:
-            return [line async for line in chat.Typed()]
-
-        with pytest.raises(UsageError):
-            asyncio.run(collect())

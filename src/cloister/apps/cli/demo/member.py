@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cloister.apps.cli.chat import Typed
 from cloister.apps.cli.demo.chatting import Chatting, tell_of
 from cloister.apps.cli.failures import as_cloister_error
 from cloister.apps.cli.frame import Command
 from cloister.apps.cli.session import caught_up, patiently
+from cloister.apps.cli.typed import Typed
 from cloister.apps.cli.view import user_of
 from cloister.errors import UnavailableError
 
