@@ -4,7 +4,9 @@ Source: RFC 6455 sections 4.2.2 and 5, docs/spec/wire.md ("Transport"). Pure: a 
 each whole message away at once; a packer puts the header before a message that goes out.
 
 Invariants
-- At most one message of `most` bytes and one read of the network are kept, however the bytes are cut up.
+- At most one message of `most` bytes and one read of the network are kept, however the bytes are cut up. `most` grows
+  when who speaks has logged in.
+- One read of the network brings at most limits.BESIDE frames that are no whole message: they cost as much work.
 - A reader that is `held` gives nothing more away, also of what it was fed already, until it is fed again (or nothing).
 - What breaks the framing is given away once as an empty message, which is no frame: the receiver says so and ends
   the connection. Nothing is read after it.
@@ -22,11 +24,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from cloister.errors import PeerError
+from cloister.wire import limits
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, TEXT, BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
 _LONGEST_CONTROL: Final = 125
+_BESIDE: Final = limits.BESIDE.value
 CLOSE_NORMAL: Final = b"\x88\x02\x03\xe8"
 """A close frame with status 1000."""
 
@@ -94,9 +98,10 @@ class Packer:
 
 
 class Reader(Protocol):
-    """Takes bytes as they arrive; its owner sets `held`."""
+    """Takes bytes as they arrive; its owner sets `held`, and `most`, the bytes of the longest message."""
 
     held: bool
+    most: int
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the connection."""
@@ -148,16 +153,19 @@ class Translated:
 class _Kept(ABC):
     """Bytes that do not make a whole unit yet, and how many would."""
 
-    __slots__ = ("_bytes", "_need", "held", "over")
+    __slots__ = ("_beside", "_bytes", "_need", "held", "most", "over")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._bytes = bytearray()
         self._need = 0
+        self._beside = 0
+        self.most = most
         self.held = False
         self.over = False
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the connection."""
+        self._beside = 0
         if self._bytes:
             self._bytes += data
             if len(self._bytes) < self._need:
@@ -187,18 +195,17 @@ class _Kept(ABC):
 class LengthReader(_Kept):
     """Messages after their length (4 bytes, big-endian)."""
 
-    __slots__ = ("_most", "_receiver")
+    __slots__ = ("_receiver",)
 
     def __init__(self, receiver: Receiver, most: int) -> None:
-        super().__init__()
+        super().__init__(most)
         self._receiver = receiver
-        self._most = most
 
     def _unit(self, data: bytes, at: int, end: int) -> int:
         if end - at < 4:
             return self._wait(4)
         size = int.from_bytes(data[at : at + 4], "big")
-        if not 0 < size <= self._most:
+        if not 0 < size <= self.most:
             self.over = True
             self._receiver.message(b"")
         elif end - at < 4 + size:
@@ -211,14 +218,13 @@ class LengthReader(_Kept):
 class WebSocketReader(_Kept):
     """Messages of one kind (`opcode`: TEXT or BINARY) from a client."""
 
-    __slots__ = ("_message", "_most", "_opcode", "_parts", "_receiver", "_whole")
+    __slots__ = ("_message", "_opcode", "_parts", "_receiver", "_whole")
 
     def __init__(self, receiver: Receiver, most: int, opcode: int) -> None:
-        super().__init__()
+        super().__init__(most)
         self._receiver = receiver
         self._message = receiver.message
         self._whole = _FIN | opcode
-        self._most = most
         self._opcode = opcode
         self._parts: bytearray | None = None
 
@@ -236,7 +242,7 @@ class WebSocketReader(_Kept):
             size = int.from_bytes(data[at + 2 : at + head - 4], "big")
             if size < least:
                 return self._broken()
-        if data[at + 1] < 0x80 or size > self._most:  # not masked, or too long
+        if data[at + 1] < 0x80 or size > self.most:  # not masked, or too long
             return self._broken()
         if have < head + size:
             return self._wait(head + size)
@@ -250,7 +256,8 @@ class WebSocketReader(_Kept):
 
     def _frame(self, first: int, payload: bytes) -> None:
         """Anything but a whole message that is not empty."""
-        if first == self._whole:
+        self._beside += 1
+        if first == self._whole or self._beside > _BESIDE:
             self._broken()
         elif first & 0x70:  # reserved bits
             self._broken()
@@ -279,7 +286,7 @@ class WebSocketReader(_Kept):
         if self._parts is None:
             self._parts = bytearray()
         self._parts += payload
-        if len(self._parts) > self._most:
+        if len(self._parts) > self.most:
             self._broken()
         elif first & _FIN:
             whole, self._parts = bytes(self._parts), None

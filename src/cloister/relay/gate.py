@@ -1,8 +1,9 @@
 """Who may be on the way in: at most a few connections of one address that have not logged in yet.
 
-Source: docs/spec/limits.md (CONNECTIONS). A connection is inside from accept to login or end. The next ones of the
-same address wait in line, without cost to other addresses; a line that is too long is turned away. Slow strangers
-hold a place for as long as the deadlines of TLS, HTTP and login allow, and no longer.
+Source: docs/spec/limits.md (CONNECTIONS, LINE, LINE_TIME). A connection is inside from accept to login or end. The
+next ones of the same address wait in line, without cost to other addresses; who comes to a line that is too long, or
+has waited in it for too long, is turned away. Slow strangers hold a place for as long as the deadlines of TLS, HTTP
+and login allow, and no longer.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import ipaddress
 from collections import deque
 from typing import Final
 
-LINE: Final = 2_048
-"""Connections of one address that may wait."""
+from cloister.wire import limits
+
+LINE: Final = limits.LINE.value
+_PATIENCE: Final = limits.LINE_TIME.value / 1000
 
 
 def place_of(host: str) -> str:
@@ -32,30 +35,44 @@ class Gate:
     def __init__(self, most: int) -> None:
         self._most = most
         self._inside: dict[str, int] = {}
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[str, deque[asyncio.Future[bool]]] = {}
 
     async def enter(self, address: str) -> bool:
-        """Wait for a place; False when the line is too long."""
+        """Wait for a place; False when the line is too long, or none came in time."""
         if self._inside.get(address, 0) < self._most:
             self._inside[address] = self._inside.get(address, 0) + 1
             return True
         line = self._lines.setdefault(address, deque())
         if len(line) >= LINE:
             return False
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(place)
-        await place  # the place is handed over, so the count stays
-        return True
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        line.append(turn)
+        patience = loop.call_later(_PATIENCE, self._give_up, address, turn)
+        try:
+            return await turn  # True: the place was handed over, so the count stays
+        finally:
+            patience.cancel()
+
+    def _give_up(self, address: str, turn: asyncio.Future[bool]) -> None:
+        """No place came in time; one that comes in this moment is not given back."""
+        if turn.done():
+            return
+        line = self._lines[address]
+        line.remove(turn)  # the first: who came later waits longer
+        if not line:
+            del self._lines[address]
+        turn.set_result(False)
 
     def leave(self, address: str) -> None:
         """Give a place to the next in line, or back; called by `Place`."""
         line = self._lines.get(address)
         while line:
-            place = line.popleft()
+            turn = line.popleft()
             if not line:
                 del self._lines[address]
-            if not place.done():
-                place.set_result(None)
+            if not turn.done():
+                turn.set_result(True)
                 return
         self._inside[address] -= 1
         if not self._inside[address]:

@@ -25,6 +25,7 @@ from cloister.relay.gate import Gate, Place, place_of
 from cloister.wire import limits
 
 SECONDS: Final = limits.HANDSHAKE.value / 1000
+GOODBYE: Final = limits.GOODBYE.value / 1000
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE: Final = 0.25
 _SEND_KERNEL: Final = 256 * limits.KIB
@@ -100,10 +101,14 @@ class Listener:
                     self._out_of_files()
                 await asyncio.sleep(_PAUSE if no_files else 0)
                 continue
-            spawn(self._open(accepted, place_of(peer[0])))
+            spawn(self._open(accepted, peer))
 
-    async def _open(self, accepted: sockets.socket, address: str) -> None:
+    async def _open(self, accepted: sockets.socket, peer: tuple[str, int]) -> None:
         """One connection, once it has a place."""
+        if not peer:  # some systems accept what has gone already, and have no address for it
+            accepted.close()
+            return
+        address = place_of(peer[0])
         if not await self._gate.enter(address):
             accepted.close()
             return
@@ -127,7 +132,7 @@ class Listener:
             transport, _ = await self._loop.connect_accepted_socket(made, accepted)
         else:
             transport, _ = await self._loop.connect_accepted_socket(
-                made, accepted, ssl=self._tls, ssl_handshake_timeout=SECONDS, ssl_shutdown_timeout=2.0
+                made, accepted, ssl=self._tls, ssl_handshake_timeout=SECONDS, ssl_shutdown_timeout=GOODBYE
             )
         return transport
 

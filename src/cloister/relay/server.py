@@ -8,6 +8,7 @@ acknowledge and push, and takes the next turn.
 
 Invariants
 - A connection is not read while it is `busy`: while its answers wait, or too many of its requests are under way.
+- A stranger's message is at most limits.LOGIN_FRAME long; who does not read its goodbye is cut off.
 - A slow reader holds back limits.SEND_BUFFER and one frame; nobody waits for it.
 - `stop` stores and acknowledges what was accepted, says Bye, and is done in less than five seconds.
 """
@@ -47,6 +48,7 @@ from cloister.wire.login import NO_TLS
 
 _TICK: Final = 1.0
 _STOP: Final = 4.0
+_GOODBYE: Final = limits.GOODBYE.value / 1000
 
 
 class Server:
@@ -81,8 +83,8 @@ class Server:
         self._changed = asyncio.Event()
         self._over: asyncio.Future[Exception | None] = self._loop.create_future()
         self._prefixed = Packer(prefixed, b"")
-        binary = partial(self._websocket, Packer(binary_message, CLOSE_NORMAL), _binary)
-        objects = partial(self._websocket, Packer(_json_message, CLOSE_NORMAL), _json)
+        binary = partial(self._websocket, Packer(binary_message, CLOSE_NORMAL), _binary, limits.FRAME.value)
+        objects = partial(self._websocket, Packer(_json_message, CLOSE_NORMAL), _json, json.MOST)
         http = Http({"": binary, json.SUBPROTOCOL: objects}, lambda: not core.full and not self._over.done())
         listener = partial(Listener, tls=tls, gate=Gate(limits.CONNECTIONS.value), out_of_files=self._out_of_files)
         self._listeners = [
@@ -237,14 +239,16 @@ class Server:
         self,
         packer: Packer,
         reader: Callable[[Socket], Reader],
+        most: int,
         place: Place,
         ended: Callable[[Exception | None], None],
     ) -> Socket:
-        return Socket(self, packer, reader, place, self._tls_hash, ended)
+        return Socket(self, packer, reader, most, place, self._tls_hash, ended)
 
     def _stream(self, place: Place, secured: bool) -> Socket:
         """A connection of the raw TCP listener; without TLS the login's `tls` is zeros."""
-        return Socket(self, self._prefixed, _length, place, self._tls_hash if secured else NO_TLS)
+        tls = self._tls_hash if secured else NO_TLS
+        return Socket(self, self._prefixed, _length, limits.FRAME.value, place, tls)
 
     def opened(self, socket: Socket) -> None:
         """See `Owner`."""
@@ -259,7 +263,7 @@ class Server:
             self._turn_due = True
             self._loop.call_soon(self._turn)
         if socket.place.held and self._core.known(socket):
-            socket.place.leave()
+            socket.let_in()
         if not read_on:
             self._hold(socket)
 
@@ -281,6 +285,10 @@ class Server:
         self._core.drained(socket, self._now())
         self.wake()
 
+    def closed(self, socket: Socket) -> None:
+        """See `Owner`."""
+        self._loop.call_later(_GOODBYE, socket.abort)
+
     def lost(self, socket: Socket) -> None:
         """See `Owner`."""
         self._core.disconnect(socket, self._now())
@@ -295,11 +303,11 @@ class Server:
 
 
 def _binary(socket: Socket) -> Reader:
-    return WebSocketReader(socket, limits.FRAME.value, BINARY)
+    return WebSocketReader(socket, limits.LOGIN_FRAME.value, BINARY)
 
 
 def _json(socket: Socket) -> Reader:
-    return WebSocketReader(Translated(socket, json.binary), json.MOST, TEXT)
+    return WebSocketReader(Translated(socket, json.binary), json.MOST_LOGIN, TEXT)
 
 
 def _json_message(data: bytes) -> bytes:
@@ -307,4 +315,4 @@ def _json_message(data: bytes) -> bytes:
 
 
 def _length(socket: Socket) -> Reader:
-    return LengthReader(socket, limits.FRAME.value)
+    return LengthReader(socket, limits.LOGIN_FRAME.value)

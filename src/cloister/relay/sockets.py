@@ -49,6 +49,10 @@ class Owner(Protocol):
         """A slow reader has taken most of what waited."""
         ...
 
+    def closed(self, socket: Socket) -> None:
+        """The last bytes were written; the transport ends when they have been read, which may be never."""
+        ...
+
     def lost(self, socket: Socket) -> None:
         """The socket is gone."""
         ...
@@ -59,11 +63,14 @@ class Owner(Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """A connection over an asyncio transport. `slow`: its transport holds back MUCH."""
+    """A connection over an asyncio transport. `slow`: its transport holds back MUCH.
+
+    `most` is the size of the longest message (bytes) once it has logged in; the reader begins with that of a stranger.
+    """
 
     __slots__ = (
-        "_ended", "_owner", "_queued", "_reader", "address", "closing", "direct", "mark", "message", "packer", "place",
-        "queue", "slow", "tls", "transport", "write",
+        "_ended", "_most", "_owner", "_queued", "_reader", "address", "closing", "direct", "mark", "message", "packer",
+        "place", "queue", "slow", "tls", "transport", "write",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -73,6 +80,7 @@ class Socket(asyncio.Protocol):
         owner: Owner,
         packer: Packer,
         reader: Callable[[Socket], Reader],
+        most: int,
         place: Place,
         tls: bytes,
         ended: Callable[[Exception | None], None] = lambda error: None,
@@ -80,6 +88,7 @@ class Socket(asyncio.Protocol):
         self._owner = owner
         self.message: Callable[[bytes], None] = partial(owner.received, self)  # see `framing.Receiver`
         self._reader = reader(self)
+        self._most = most
         self._ended = ended
         self.mark = owner.dirty.append
         self.packer = packer
@@ -113,6 +122,7 @@ class Socket(asyncio.Protocol):
         """The client writes no more: what was answered is written, then it ends."""
         if self.queue:
             flush([self])
+        self._owner.closed(self)
 
     def pause_writing(self) -> None:
         """The transport holds back MUCH."""
@@ -132,6 +142,11 @@ class Socket(asyncio.Protocol):
         self.place.leave()
         self._owner.lost(self)
         self._ended(exc)
+
+    def let_in(self) -> None:
+        """It has logged in: its place is free, its messages may be `most` bytes long."""
+        self.place.leave()
+        self._reader.most = self._most
 
     def hold(self) -> None:
         """Read no more, until `read_on`."""
@@ -196,6 +211,11 @@ class Socket(asyncio.Protocol):
             self.closing = True
             self._queue(self.packer.goodbye)
 
+    def finish(self) -> None:
+        """Nothing more is written."""
+        self.transport.close()
+        self._owner.closed(self)
+
     def abort(self) -> None:
         """End now, whatever is still to be written."""
         self.transport.abort()
@@ -238,7 +258,7 @@ def flush(sockets: Iterable[Socket]) -> list[Socket]:
         socket.settle()
         transport.write(data)
         if socket.closing:
-            transport.close()
+            socket.finish()
         elif len(data) >= MUCH and not socket.slow:
             taken.append(socket)
     return taken

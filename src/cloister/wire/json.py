@@ -36,6 +36,8 @@ from cloister.wire.frames import Deposit, Enrol, Frame, Post
 SUBPROTOCOL: Final = "cloister.json"
 MOST: Final = limits.FRAME.value * 3 // 2
 """Bytes of the longest text of a frame: base64 takes a third more."""
+MOST_LOGIN: Final = limits.LOGIN_FRAME.value * 3 // 2
+"""The same before login."""
 ALIASES: Final[Mapping[type[Frame], tuple[str, ...]]] = {
     Enrol: ("register",),
     Deposit: ("chat_request", "chat_response", "chat_terminate"),

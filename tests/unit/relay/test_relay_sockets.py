@@ -63,6 +63,9 @@ class Owner:
     def drained(self, socket: Socket) -> None:
         self.said.append("drained")
 
+    def closed(self, socket: Socket) -> None:
+        self.said.append("closed")
+
     def lost(self, socket: Socket) -> None:
         self.said.append("lost")
 
@@ -76,7 +79,7 @@ def made(owner: Owner, packer: Packer | None = None, buffer: int = 0) -> tuple[S
     place = Place(Gate(1), "192.0.2.1")
     place.held = False
     socket = Socket(
-        owner, packer or owner.packer, lambda made: WebSocketReader(made, 1000, BINARY), place, bytes(32)
+        owner, packer or owner.packer, lambda made: WebSocketReader(made, 1000, BINARY), 1000, place, bytes(32)
     )  # fmt: skip
     socket.connection_made(cast("asyncio.Transport", transport))
     if buffer >= MUCH:
@@ -165,6 +168,7 @@ def test_what_was_answered_is_written_when_the_client_writes_no_more() -> None:
     socket.send(b"bye")
     socket.eof_received()
     assert transport.written == [b"\x82\x03bye"]
+    assert owner.said == ["opened", "closed", "closed"]
     assert flush(owner.dirty) == []
 
 
