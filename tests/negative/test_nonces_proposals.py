@@ -176,7 +176,7 @@ def test_a_run_is_entered_once() -> None:  # RUN-12
     refusal(session, envelope, code="replay", check="RUN-12")
 
 
-def test_a_fifth_open_run_is_refused() -> None:  # RUN-13
+def test_an_open_run_of_a_fifth_member_is_refused() -> None:  # RUN-13
     net, nodes = agreed(SUITE, 6, "many runs")
     session = nodes[5].live
     for node in nodes[:5]:

@@ -271,10 +271,9 @@ class Engine:
             log = self._log(asked.ref if isinstance(asked.ref, bytes) else b"")
             if log is not None and log.state is LogState.ASKED:
                 log.state = LogState.IDLE
-                log.retry_at = unit.now + PATIENCE[min(log.tries, len(PATIENCE) - 1)]
-                log.tries += 1
-                if refused.code == "not_allowed":
-                    self.rooms.try_another(unit, log.id)
+                if not (refused.code == "not_allowed" and self.rooms.try_another(unit, log.id)):
+                    log.retry_at = unit.now + PATIENCE[min(log.tries, len(PATIENCE) - 1)]
+                    log.tries += 1
         elif asked.what == "mailopen" and refused.code == "gap":
             self._inbox.unknown_position(unit)
         elif asked.what == "mailkeys":

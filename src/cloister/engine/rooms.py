@@ -71,8 +71,6 @@ PATIENCE: Final = (100, 200, 400, 800, 1_600, 3_200, 5_000)
 """Pauses (ms) before a log that is not there yet is asked for again."""
 
 NOWHERE: Final[Place] = (0, 0)
-ENTERING_MOST: Final = 8
-"""Agreed keys of runs that take this device in and are not committed yet."""
 
 _room_row = msgspec.msgpack.Decoder(RoomRow)
 _run_row = msgspec.msgpack.Decoder(RunRow)
@@ -111,7 +109,8 @@ class Rooms:
             session = self._suites[row.suite].restore(self._me, items)
             log = FollowedLog.load(store, realm, key)
             self.rooms[key] = Room(
-                key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1, entering=row.entering,
+                key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1,
+                entering=dict(zip(row.entering, row.offered_by or [""] * len(row.entering), strict=True)),
                 inviter=row.inviter, opened_at=row.opened_at,
             )  # fmt: skip
         for key, value in store.scan("run"):
@@ -136,8 +135,9 @@ class Rooms:
     def save(self, unit: Unit, room: Room) -> None:
         """Store the room's row."""
         row = RoomRow(
-            suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms, entering=room.entering,
-            inviter=room.inviter, opened_at=room.opened_at,
+            suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms,
+            entering=list(room.entering), inviter=room.inviter, opened_at=room.opened_at,
+            offered_by=list(room.entering.values()),
         )  # fmt: skip
         unit.put("room", room.id, rows.encode(row))
 
@@ -330,12 +330,13 @@ class Rooms:
         self.moved.add(room.id)
         if effect.state is State.PENDING:
             if effect.access_token is not None and effect.access_token not in room.entering:
-                room.entering = [effect.access_token, *room.entering][:ENTERING_MOST]
-                self._take_token(unit, room, effect.access_token)
+                room.offer(effect.access_token, user_uri(effect.proposer))
+                self.save(unit, room)
         elif effect.access_token is not None:
-            room.entering = []
+            room.entering = {}
             if effect.access_token != room.token:
-                self._take_token(unit, room, effect.access_token)
+                room.take(effect.access_token)
+            self.save(unit, room)
             self.outbox.epoch_over(unit, room.id, room.token_hash)
             joined_at = room.session.view.joined_at
             if joined_at is not None and effect.began_by:  # what the inviter saw must join what is shown here
@@ -345,19 +346,14 @@ class Rooms:
         elif effect.state is State.READ_ONLY:
             self.outbox.epoch_over(unit, room.id, None)
 
-    def _take_token(self, unit: Unit, room: Room, token: bytes) -> None:
-        room.token = token
-        if room.log.state is not LogState.BROKEN:
-            room.log.state, room.log.retry_at, room.log.tries = LogState.IDLE, 0, 0
-        self.save(unit, room)
-
-    def try_another(self, unit: Unit, log: bytes) -> None:
-        """The relay knows no epoch of this token: the commit of another agreed key may be the one that stands."""
+    def try_another(self, unit: Unit, log: bytes) -> bool:
+        """The relay knows no epoch of a room's token: see `Room.next_token`."""
         room = self.rooms.get(log)
-        if room is not None and len(room.entering) > 1:
-            room.entering = [*room.entering[1:], room.entering[0]]
-            room.token = room.entering[0]
-            self.save(unit, room)
+        if room is None or not room.entering:
+            return False
+        more = room.next_token()
+        self.save(unit, room)
+        return more
 
     def run_refused(self, unit: Unit, room: Room, run_id: bytes) -> None:
         """The relay does not take the run: its session ends it."""

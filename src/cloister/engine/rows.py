@@ -15,7 +15,8 @@ from msgspec import Struct
 class RoomRow(Struct, array_like=True, kw_only=True):
     """A room: its suite, the token of the newest epoch, how far its log was given to the session.
 
-    `entering` are the tokens of agreed keys whose commit is awaited; `inviter` is a user's URI, `opened_at` in ms.
+    `entering` are the tokens of agreed keys whose commit is awaited, `offered_by` the users who proposed them, in the
+    same order; `inviter` is a user's URI, `opened_at` in ms.
     """
 
     suite: str
@@ -25,6 +26,7 @@ class RoomRow(Struct, array_like=True, kw_only=True):
     entering: list[bytes] = []
     inviter: str = ""
     opened_at: int = 0
+    offered_by: list[str] = []
 
 
 class RunRow(Struct, array_like=True, kw_only=True):

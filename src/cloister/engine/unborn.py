@@ -31,7 +31,7 @@ UNSEEN_MOST: Final = limits.USER_ROOMS.value
 KEEP: Final = limits.MAILBOX_LIFE.value
 """How long (ms) such a room is kept."""
 UNKNOWN_AFTER: Final = 3
-"""Times that the relay has refused the room's token in a row: it does not know the room."""
+"""Times that the relay has refused all the room's tokens in a row: it does not know the room."""
 
 
 def unborn(room: Room) -> bool:

@@ -275,7 +275,8 @@ class State(StrEnum):
 class EpochChanged:
     """The session's state moved: an epoch began, or a run made progress (`state`, `missing`).
 
-    `access_token` (32 bytes) opens the epoch's log; None while it is pending. `key_check` is a short display
+    `access_token` (32 bytes) opens the epoch's log. While the state is pending it is that of a key that `proposer` has
+    offered and whose commit is awaited (no proposer in a suite of two), or None. `key_check` is a short display
     value that everybody with this key shares; it verifies nothing. `began_by` is the seq of the commit.
     """
 
@@ -287,6 +288,7 @@ class EpochChanged:
     access_token: bytes | None = None
     began_by: int = 0
     parked: Roster = ()
+    proposer: DeviceId = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

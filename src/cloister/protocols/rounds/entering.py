@@ -53,9 +53,9 @@ def check_run_unseen(draft: Draft, run_id: bytes) -> None:
 
 @check("RUN-13")
 def check_few_runs(draft: Draft, context: Context) -> None:
-    """PeerError("quota") when the room has RUNS_MOST open runs by others already."""
-    others = [run for run in open_runs(draft) if run.proposal.context.proposer != context.proposer]
-    if sum(run.phase is not Phase.EXPECT_COMMIT for run in others) >= RUNS_MOST:
+    """PeerError("quota") when RUNS_MOST other members have open runs already: one who never confirms counts once."""
+    having = {run.proposal.context.proposer for run in open_runs(draft) if run.phase is not Phase.EXPECT_COMMIT}
+    if len(having - {context.proposer}) >= RUNS_MOST:
         raise PeerError("quota", "too many open runs", check="RUN-13")
 
 

@@ -90,7 +90,8 @@ def _agreed(turn: Turn, run: Run) -> None:
     if commit_turn(turn, run) == turn.now:
         commit(turn, run)
     enters = current(turn.draft) is None or room_of(turn.draft).out
-    progress(turn, token=commits.token_of(turn, agreed) if enters and agreed else None)
+    token = commits.token_of(turn, agreed) if enters and agreed else None
+    progress(turn, token=token, proposer=run.proposal.context.proposer)
 
 
 def _check_room(turn: Turn, envelope: Envelope) -> None:

@@ -84,8 +84,8 @@ def _pending(draft: Draft, run: Run | None) -> tuple[Change, ...]:
     return tuple([*removes, *adds, *policies]) or (Rekey(),)
 
 
-def progress(turn: Turn, *, token: bytes | None = None) -> None:
-    """Tell that the session's state moved."""
+def progress(turn: Turn, *, token: bytes | None = None, proposer: DeviceId = "") -> None:
+    """Tell that the session's state moved; `token` is that of a key agreed in the proposer's run."""
     view = view_of(turn.draft, turn.agreement, turn.room, turn.me.device)
     turn.draft.emit(
         EpochChanged(
@@ -96,5 +96,6 @@ def progress(turn: Turn, *, token: bytes | None = None) -> None:
             key_check=view.key_check,
             access_token=token,
             parked=view.parked,
+            proposer=proposer,
         )
     )

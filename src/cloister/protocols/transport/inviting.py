@@ -138,7 +138,7 @@ def _send(turn: Turn, party: Party, terms: Terms, box: Box, removed: Roster) -> 
             sealed=tuple((device, "invite", each.encode()) for device, each in invites.items()),
         )
     )
-    progress(turn, token=None if epoch else keys.token(turn.room))
+    progress(turn, token=None if epoch else keys.token(turn.room), proposer=turn.me.device)
 
 
 def _invite_of(

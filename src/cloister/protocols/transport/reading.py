@@ -110,8 +110,8 @@ def take(turn: Turn, envelope: Envelope) -> None:
     method(turn, envelope)
 
 
-def progress(turn: Turn, *, token: bytes | None = None, began_by: int = 0) -> None:
-    """Tell that the session's state moved."""
+def progress(turn: Turn, *, token: bytes | None = None, began_by: int = 0, proposer: DeviceId = "") -> None:
+    """Tell that the session's state moved; before its commit was read, `token` is that of the proposer's key."""
     epoch = current(turn.draft)
     turn.draft.emit(
         EpochChanged(
@@ -122,6 +122,7 @@ def progress(turn: Turn, *, token: bytes | None = None, began_by: int = 0) -> No
             key_check=epoch.key_check if epoch else "",
             access_token=token,
             began_by=began_by,
+            proposer=proposer,
         )
     )
 
@@ -151,7 +152,7 @@ def take_invite(turn: Turn, envelope: Envelope) -> None:
             _begin(turn, entry, waiting.envelope)
             return
     if (epoch is None or room_of(turn.draft).out) and not _follows_held(turn, token):
-        progress(turn, token=keys.token(turn.room))
+        progress(turn, token=keys.token(turn.room), proposer=token.terms.inviter)
 
 
 def _follows_held(turn: Turn, token: Token) -> bool:
@@ -230,7 +231,7 @@ def _put_out(turn: Turn, epoch: Epoch, why: str) -> None:
         token = held.invite.token
         if not _follows_held(turn, token):
             keys = checks.open_key(turn.agreement, token, turn.decrypt_key())
-            progress(turn, token=keys.token(turn.room))
+            progress(turn, token=keys.token(turn.room), proposer=token.terms.inviter)
 
 
 def lock_out(turn: Turn, epoch: Epoch) -> None:
