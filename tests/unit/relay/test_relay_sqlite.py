@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloister.errors import UnavailableError
-from cloister.relay.store import schema
+from cloister.relay.store import index, schema
 from cloister.relay.store.interface import EntryRow, PutEntries, PutMeta, StoreFailed
 from cloister.relay.store.sqlite import SqliteStore
 from support.need import REPOSITORY
@@ -104,6 +104,23 @@ def test_more_logs_than_the_numbers_kept_in_memory(path: Path) -> None:
     store.apply([PutEntries([row]) for row in rows])
     store.apply([PutEntries([rows[0]._replace(seq=2, entry_id=b"z" * 16)])])
     assert store.last(rows[0].log) == rows[0]._replace(seq=2, entry_id=b"z" * 16)
+    store.close()
+
+
+def test_brief_are_entries_of_one_block_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "FLUSH", 65)
+    store = SqliteStore(path, "OFF")
+    large = entry(2)._replace(payload=bytes(65_536))
+    brief = [PutEntries([entry(seq) for seq in range(1, 65)]), PutEntries([large])]
+    longer = [PutEntries([entry(seq) for seq in range(1, 66)]), PutEntries([entry(1), large]), PutMeta("key", b"value")]
+    assert [store.brief([write]) for write in brief + longer] == [True, True, False, False, False]
+    assert not store.brief([brief[0], PutMeta("key", b"value")])
+    store.apply([brief[0]])
+    assert store.brief([PutEntries([entry(65)])])
+    store.apply([PutEntries([entry(65)])])
+    assert not store.brief([PutEntries([entry(66)])])  # the index is due
+    store.refresh()
+    assert [row.seq for row in store.entries(LOG, 0, 99)] == list(range(1, 66))
     store.close()
 
 

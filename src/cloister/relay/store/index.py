@@ -51,9 +51,14 @@ class Index:
 
     # --- the writer's side ----------------------------------------------------------------------------------
 
+    @property
+    def full(self) -> bool:
+        """Whether there is enough to be written."""
+        return self._size >= FLUSH
+
     def due(self) -> Keys:
         """What to write in the next transaction: everything new, sorted, once there is enough of it."""
-        return self.all_new() if self._size >= FLUSH else []
+        return self.all_new() if self.full else []
 
     def all_new(self) -> Keys:
         """Everything that is not written."""

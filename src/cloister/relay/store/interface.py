@@ -264,6 +264,10 @@ Write = (
 class Store(Protocol):
     """What the rules ask of a store."""
 
+    def brief(self, writes: Sequence[Write]) -> bool:
+        """Whether `apply` of these is one short statement; asked when nothing is being applied."""
+        ...
+
     def apply(self, writes: Sequence[Write]) -> None:
         """Carry out all writes in one durable transaction; StoreFailed leaves nothing of them."""
         ...

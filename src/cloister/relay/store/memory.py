@@ -80,6 +80,10 @@ class MemoryStore:
 
     # --- writing --------------------------------------------------------------------------------------------
 
+    def brief(self, writes: Sequence[Write]) -> bool:
+        """See `Store.brief`."""
+        return True
+
     def apply(self, writes: Sequence[Write]) -> None:
         """See `Store.apply`."""
         if self._broken:

@@ -134,14 +134,23 @@ class SqliteStore:
 
     # --- writing --------------------------------------------------------------------------------------------
 
+    def brief(self, writes: Sequence[Write]) -> bool:
+        """See `Store.brief`: entries of one log that make one block, and no index rows that are due."""
+        if len(writes) != 1 or not isinstance(writes[0], PutEntries) or self._index.full:
+            return False
+        rows = writes[0].rows
+        if len(rows) == 1:
+            return True
+        return len(rows) <= _BLOCK and sum([len(row.payload or b"") for row in rows]) <= _BLOCK_BYTES
+
     def apply(self, writes: Sequence[Write]) -> None:
-        """See `Store.apply`; runs on the writer's thread."""
+        """See `Store.apply`."""
         execute = self._writer.execute
         self._fresh = []
         due = self._index.due()
         try:
-            if len(writes) == 1 and isinstance(writes[0], PutEntries) and len(writes[0].rows) == 1 and not due:
-                self._put_entries([writes[0]])  # one statement is a transaction of its own
+            if self.brief(writes):
+                self._put_entries(writes)  # one statement is a transaction of its own
             else:
                 execute("BEGIN IMMEDIATE")
                 for kind, group in groupby(writes, type):
@@ -196,7 +205,7 @@ class SqliteStore:
             self._numbers[log] = number
         return number
 
-    def _put_entries(self, group: list[PutEntries]) -> None:
+    def _put_entries(self, group: Sequence[Any]) -> None:
         blocks = []
         for (rows,) in group:
             log = rows[0].log
