@@ -1,4 +1,4 @@
-"""Thin wrappers over pyca/cryptography; beside `identity` the only place that imports it. No I/O.
+"""Thin wrappers over pyca/cryptography and PyNaCl; beside `identity` the only place that imports them. No I/O.
 
 Randomness is an argument wherever the library allows it (RSA, ECDSA and ML-KEM draw their own).
 """

@@ -1,11 +1,16 @@
 """Ed25519 (RFC 8032) by libsodium: two thirds of OpenSSL's time for a signature, half of it for a verification.
 
-Source: RFC 8032 sections 5.1 and 8.4. Keys are kept expanded, so nothing is parsed per call. The two classes have the
-methods of the `cryptography` package's keys; `signature` uses them where the scheme is Ed25519.
+Source: RFC 8032 sections 5.1 and 8.4, docs/spec/encoding.md ("Domain separation"). A private key is kept expanded, so
+no call hashes its seed again. The two classes sign and verify like the `cryptography` package's keys; `signature` uses
+them where the scheme is Ed25519.
 
 Invariants
 - A signature is 64 bytes; one of any other length is no signature of anything.
-- Scalars and points have their one canonical form; keys and commitments of small order verify nothing.
+- Scalars and points have their one canonical form; keys and commitments of small order verify nothing; there is no
+  cofactor in the equation. OpenSSL accepts all of these and keys of small order too.
+- 32 bytes are a key until it is used: a key that is no point verifies nothing either.
+
+The library signs and opens a signature and its message in one piece, so each call copies the message.
 """
 
 from __future__ import annotations
