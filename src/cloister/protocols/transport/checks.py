@@ -96,7 +96,7 @@ def check_since_restored(token: Token, restored_at: int) -> None:
 
 @check("TRA-06")
 def check_once(steps: Steps, seen: bool) -> None:
-    """PeerError("replay") for an invitation (or a run) that was seen before."""
+    """PeerError("replay") for an invitation that was seen before, or another of the same inviter to the same run."""
     if not steps.once(seen):
         raise PeerError("replay", check="TRA-06")
 
@@ -171,11 +171,15 @@ def check_ending_signed(key: Verifier, prev_th: bytes, entry: CommitEntry, endin
         verify(key, ending.signature, "transport ending", *ending.signed_items(prev_th, entry))
 
 
+def names(token: Token, payload: bytes, entry: CommitEntry) -> bool:
+    """Whether I0 is, byte for byte, what tok names, with the same k_c."""
+    return sha256(payload) == token.commit_hash and entry.key_hash == token.key_hash
+
+
 @check("TRA-14")
 def check_named(payload: bytes, entry: CommitEntry, token: Token) -> None:
-    """PeerError("commit_mismatch") unless I0 is, byte for byte, what tok names, with the same k_c."""
-    same = sha256(payload) == token.commit_hash and entry.key_hash == token.key_hash
-    if not same:
+    """PeerError("commit_mismatch") unless the invitation `names` I0."""
+    if not names(token, payload, entry):
         raise PeerError("commit_mismatch", "the inviter told two different things", check="TRA-14")
 
 

@@ -37,7 +37,7 @@ from cloister.protocols.items import Draft
 from cloister.protocols.rounds.epochs import HEAD, READ_ONLY, Epoch, current, record_of, room_of
 from cloister.protocols.rounds.run import NO_TH
 from cloister.protocols.transport import steps
-from cloister.protocols.transport.items import INVITE, REST, Held, Turn, leaving, variant_of
+from cloister.protocols.transport.items import INVITE, REST, Held, Turn, leaving, place_of, variant_of
 from cloister.protocols.transport.reading import Wanted, due_out, holds_role, judge_wanted, progress, say_leave
 from cloister.protocols.transport.steps import ACK_LIFE, MEMBERS, NAME, Box, CommitEntry, Ending, Invite, Terms, Token
 
@@ -126,7 +126,7 @@ def _send(turn: Turn, party: Party, terms: Terms, box: Box, removed: Roster) -> 
         device: _invite_of(turn, party, terms, device, key, key_hash, sha256(payload)) for device in party.roster
     }
     own = Held(invite=invites.pop(turn.me.device), at=turn.now, entry_id=entry_id, context=enc(*box.context.items()))
-    turn.draft.put(INVITE, terms.run_id, own)
+    turn.draft.put(INVITE, place_of(terms), own)
     turn.draft.drop(REST)
     turn.draft.emit(
         Commit(

@@ -2,7 +2,7 @@
 
 Source: docs/spec/classic/transport.md ("What is stored").
 
-    invite/RUN_ID     a signed I1 whose commit was not read yet; one's own commit is kept as an invitation to oneself
+    invite/RUN_ID A   A's signed I1 whose commit was not read yet; one's own commit is kept as an invitation to oneself
     waiting           a commit that the log showed before its invitation came
     standing/TH       the context of an epoch that is held: who made it, what acknowledges it, until when it is awaited
     acked/TH PLACE    this member has acknowledged
@@ -50,7 +50,7 @@ from cloister.protocols.rounds.epochs import (
     current,
     room_of,
 )
-from cloister.protocols.transport.steps import STRICT, Invite, Steps
+from cloister.protocols.transport.steps import STRICT, Invite, Steps, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +200,11 @@ class Turn:
 
 
 # --- what follows from the items ---------------------------------------------------------------------------
+
+
+def place_of(terms: Terms) -> bytes:
+    """Where an invitation is kept: a run's name stands in the log for all, so each inviter has places of its own."""
+    return terms.run_id + terms.inviter.encode()
 
 
 def own_commit(draft: Draft) -> Held | None:

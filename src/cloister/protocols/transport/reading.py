@@ -75,6 +75,7 @@ from cloister.protocols.transport.items import (
     Turn,
     Waiting,
     leaving,
+    place_of,
     state_of,
     unconfirmed,
     variant_of,
@@ -141,7 +142,8 @@ def take_invite(turn: Turn, envelope: Envelope) -> None:
     invite = Invite.decode(envelope.payload)
     keys = judge_invite(turn, invite, envelope.sender)
     token = invite.token
-    turn.draft.put(INVITE, token.terms.run_id, Held(invite=invite, at=turn.now))
+    held = Held(invite=invite, at=turn.now)
+    turn.draft.put(INVITE, place_of(token.terms), held)
     turn.draft.put(SEEN, token.invite_id, token.ts + SEEN_FOR)
     waiting, epoch = turn.draft.get(WAITING), current(turn.draft)
     if waiting is not None and epoch is not None:
@@ -149,7 +151,7 @@ def take_invite(turn: Turn, envelope: Envelope) -> None:
         if entry.run_id == token.terms.run_id:
             checks.check_maker(_ending(turn, epoch, entry), token)
             turn.draft.drop(WAITING)
-            _begin(turn, entry, waiting.envelope)
+            _begin(turn, held, entry, waiting.envelope)
             return
     if (epoch is None or room_of(turn.draft).out) and not _follows_held(turn, token):
         progress(turn, token=keys.token(turn.room), proposer=token.terms.inviter)
@@ -176,7 +178,7 @@ def judge_invite(turn: Turn, invite: Invite, sender: DeviceId | None) -> Keys:
     checks.check_fresh(steps, token, turn.now)
     restored = turn.draft.get(READ_ONLY) or b""
     checks.check_since_restored(token, int.from_bytes(restored, "big"))
-    known = turn.draft.get(SEEN, token.invite_id) is not None or turn.draft.get(INVITE, terms.run_id) is not None
+    known = turn.draft.get(SEEN, token.invite_id) is not None or turn.draft.get(INVITE, place_of(terms)) is not None
     checks.check_once(steps, known)
     checks.check_follows(steps, terms, epoch.number if epoch else 0)
     checks.check_few(sum(held.invite.token.terms.inviter == terms.inviter for _, held in turn.draft.all(INVITE)))
@@ -189,23 +191,39 @@ def judge_invite(turn: Turn, invite: Invite, sender: DeviceId | None) -> Keys:
 def _take_commit(turn: Turn, envelope: Envelope) -> None:
     """The entry that ends an epoch, or makes the room."""
     entry, epoch = CommitEntry.decode(envelope.payload), current(turn.draft)
-    held = turn.draft.get(INVITE, entry.run_id)
     if epoch is None or room_of(turn.draft).out:
-        if held is None:
-            raise PeerError("stale_epoch", "a commit of an epoch that is not held")
-        _begin(turn, entry, envelope)
+        _begin(turn, _invited_to(turn, entry, envelope), entry, envelope)
     elif envelope.token_hash != epoch.token_hash or turn.draft.get(WAITING) is not None:
         raise PeerError("stale_epoch", "a commit that does not end the standing epoch")
     else:
         ending = _ending(turn, epoch, entry)
+        held = next(
+            (each for each in _held_for(turn, entry) if each.invite.token.terms.inviter == ending.inviter), None
+        )
         if turn.me.device in ending.removed:
             _put_out(turn, epoch, "removed")
-        elif held is None or held.invite.token.terms.inviter != ending.inviter:  # anybody can repeat a run's name
+        elif held is None:
             turn.draft.put(WAITING, b"", Waiting(envelope, turn.now))
             progress(turn)
         else:
-            _begin(turn, entry, envelope)
+            _begin(turn, held, entry, envelope)
     _note_head(turn, envelope.head)
+
+
+def _held_for(turn: Turn, entry: CommitEntry) -> list[Held]:
+    """The invitations under the name of the entry's run, one of each inviter: anybody can repeat that name."""
+    return [held for _, held in turn.draft.all(INVITE, entry.run_id)]
+
+
+def _invited_to(turn: Turn, entry: CommitEntry, envelope: Envelope) -> Held:
+    """The invitation that leads a newcomer, who knows no maker, into this commit: the one that names it.
+
+    Two cannot: k_c is in the entry, and each inviter's own differs.
+    """
+    found = _held_for(turn, entry)
+    if not found:
+        raise PeerError("stale_epoch", "a commit of an epoch that is not held")
+    return next((held for held in found if checks.names(held.invite.token, envelope.payload, entry)), found[0])
 
 
 def _ending(turn: Turn, epoch: Epoch, entry: CommitEntry) -> Ending:
@@ -226,7 +244,7 @@ def _put_out(turn: Turn, epoch: Epoch, why: str) -> None:
     for _, held in list(turn.draft.all(INVITE)):  # who was taken in again meanwhile, finds the log by these
         token = held.invite.token
         if held.entry_id or token.terms.epoch <= epoch.number + 1:
-            turn.draft.drop(INVITE, token.terms.run_id)
+            turn.draft.drop(INVITE, place_of(token.terms))
     for _, held in list(turn.draft.all(INVITE)):
         token = held.invite.token
         if not _follows_held(turn, token):
@@ -240,12 +258,9 @@ def lock_out(turn: Turn, epoch: Epoch) -> None:
     turn.draft.emit(Fault(code="locked_out"))
 
 
-def _begin(turn: Turn, entry: CommitEntry, envelope: Envelope) -> None:
+def _begin(turn: Turn, held: Held, entry: CommitEntry, envelope: Envelope) -> None:
     """A commit and its invitation: all is judged, then the epoch stands."""
-    held = turn.draft.get(INVITE, entry.run_id)
     epoch = None if room_of(turn.draft).out else current(turn.draft)
-    if held is None:
-        raise PeerError("stale_epoch")
     token = held.invite.token
     checks.check_place(token.terms, envelope)
     if epoch is None:  # only who holds the epoch that it ends knows that a member made this entry
@@ -375,9 +390,9 @@ def _stand(turn: Turn, box: Box, keys: Keys, held: Held, envelope: Envelope) -> 
     draft.put(STANDING, epoch.th, standing)
     draft.drop(READ_ONLY)
     draft.drop(WAITING)
-    for run_id, other in list(draft.all(INVITE)):
+    for place, other in list(draft.all(INVITE)):
         if other.invite.token.terms.epoch <= epoch.number:
-            draft.drop(INVITE, run_id)
+            draft.drop(INVITE, place)
     forget_ended(turn)
     again = turn.me.device in leaving(draft)
     draft.drop_all(LEAVING)

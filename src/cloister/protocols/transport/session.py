@@ -67,6 +67,7 @@ from cloister.protocols.transport.items import (
     Turn,
     leaving,
     own_commit,
+    place_of,
     state_of,
     unconfirmed,
 )
@@ -187,7 +188,7 @@ class TransportSession:
         own = own_commit(turn.draft)
         if own is None or own.entry_id != value:
             return ()
-        turn.draft.drop(INVITE, own.invite.token.terms.run_id)
+        turn.draft.drop(INVITE, place_of(own.invite.token.terms))
         progress(turn)
         return self.finish(turn)
 
@@ -237,9 +238,9 @@ class TransportSession:
     def _broken(self, error: RunBroken, now: int, rng: Rng) -> Effects:
         """A commit that its maker has spoilt: its invitation is void, and a member cannot follow the room any more."""
         turn = self.turn(now, rng)
-        for run_id, held in list(turn.draft.all(INVITE)):
+        for place, held in list(turn.draft.all(INVITE)):
             if held.invite.token.terms.inviter == error.peer:
-                turn.draft.drop(INVITE, run_id)
+                turn.draft.drop(INVITE, place)
         epoch = current(turn.draft)
         turn.draft.emit(fault_of(error))
         if epoch is not None and not room_of(turn.draft).out:
@@ -326,8 +327,8 @@ def _unsee(invite_id: bytes) -> Action:
     return lambda turn: turn.draft.drop(SEEN, invite_id)
 
 
-def _void(run_id: bytes) -> Action:
-    return lambda turn: turn.draft.drop(INVITE, run_id)
+def _void(place: bytes) -> Action:
+    return lambda turn: turn.draft.drop(INVITE, place)
 
 
 def _lost(epoch: Epoch) -> Action:
