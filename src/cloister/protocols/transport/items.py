@@ -207,6 +207,11 @@ def place_of(terms: Terms) -> bytes:
     return terms.run_id + terms.inviter.encode()
 
 
+def held_for(draft: Draft, run_id: bytes) -> dict[DeviceId, Held]:
+    """Inviter -> the invitation under this run's name: anybody can repeat it."""
+    return {held.invite.token.terms.inviter: held for _, held in draft.all(INVITE, run_id)}
+
+
 def own_commit(draft: Draft) -> Held | None:
     """One's own commit that has not come back yet."""
     return next((held for _, held in draft.all(INVITE) if held.entry_id), None)

@@ -74,6 +74,7 @@ from cloister.protocols.transport.items import (
     Standing,
     Turn,
     Waiting,
+    held_for,
     leaving,
     place_of,
     state_of,
@@ -197,9 +198,7 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
         raise PeerError("stale_epoch", "a commit that does not end the standing epoch")
     else:
         ending = _ending(turn, epoch, entry)
-        held = next(
-            (each for each in _held_for(turn, entry) if each.invite.token.terms.inviter == ending.inviter), None
-        )
+        held = held_for(turn.draft, entry.run_id).get(ending.inviter)
         if turn.me.device in ending.removed:
             _put_out(turn, epoch, "removed")
         elif held is None:
@@ -210,17 +209,12 @@ def _take_commit(turn: Turn, envelope: Envelope) -> None:
     _note_head(turn, envelope.head)
 
 
-def _held_for(turn: Turn, entry: CommitEntry) -> list[Held]:
-    """The invitations under the name of the entry's run, one of each inviter: anybody can repeat that name."""
-    return [held for _, held in turn.draft.all(INVITE, entry.run_id)]
-
-
 def _invited_to(turn: Turn, entry: CommitEntry, envelope: Envelope) -> Held:
     """The invitation that leads a newcomer, who knows no maker, into this commit: the one that names it.
 
     Two cannot: k_c is in the entry, and each inviter's own differs.
     """
-    found = _held_for(turn, entry)
+    found = list(held_for(turn.draft, entry.run_id).values())
     if not found:
         raise PeerError("stale_epoch", "a commit of an epoch that is not held")
     return next((held for held in found if checks.names(held.invite.token, envelope.payload, entry)), found[0])
