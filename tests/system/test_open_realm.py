@@ -49,7 +49,7 @@ def test_anybody_with_the_link_registers_a_name_and_is_asked(tmp_path: Path) -> 
             for user in ("ann", "bob"):
                 assert place.run("setup", "--invite", "-", "--user", user, user=user, said=link).returncode == 0
             taken = place.run("setup", "--invite", "-", "--user", "ann", user="max", said=link)
-            assert "code: identity_changed" in taken.stderr
+            assert "code: exists" in taken.stderr
             for suite in ("mls", "nonces"):
                 refused = place.run("room", "create", "x", "--suite", suite, "--members", "bob", user="ann")
                 assert "this realm certifies nobody" in refused.stderr

@@ -95,6 +95,17 @@ class Profile:
         write_private(self.vault_file, vault.seal(key, password, rng, n=cost))
         return key
 
+    def remove(self) -> None:
+        """Take away what `create` and `own` made, by the process that owns it; UnavailableError("disk")."""
+        beside = [self.database.with_name(self.database.name + end) for end in ("", "-wal", "-shm")]
+        try:
+            for path in (self.vault_file, *beside, self.folder / "lock"):
+                path.unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+        except OSError as error:
+            raise UnavailableError("disk", f"{self.name}: {error.strerror}") from error
+
     def unlock(self, password: str) -> bytes:
         """The database key; UsageError no_profile, wrong_password, bad_vault or loose_files."""
         return vault.open_vault(self._locked(), password)

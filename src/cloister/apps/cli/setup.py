@@ -5,6 +5,7 @@ Source: docs/cli.md, docs/spec/identity.md ("Enrolment").
 Invariants
 - The link is read from a prompt, a file or standard input, never from an argument: it lets a person into the realm.
 - The recovery words go to standard output once; they are kept nowhere.
+- Link and name are looked at before a password is asked for.
 - A setup that was interrupted goes on where it stopped when it is called again.
 """
 
@@ -40,12 +41,14 @@ def setup(ctx: click.Context, invite: str | None, user: str | None, device: str)
     Makes a profile with your keys, protected by a password, and shows the 12 recovery words once.
     """
     from cloister.client.profile import Profile
-    from cloister.client.setup import enrol
+    from cloister.client.setup import check, enrol
 
     settings = settings_of(ctx)
     screen = settings.screen
     link = _link(invite)
+    check(link)
     name = user or ask("Your name in the realm", instead="--user NAME")
+    check(link, name, device)
     profile = settings.profile or name
     goes_on = Profile.named(profile).exists
     secret = password(f"Password of profile {profile}" if goes_on else "New password", new=not goes_on)

@@ -14,7 +14,7 @@ from cloister.apps.cli.main import run
 from cloister.client.setup import SetUp
 from cloister.errors import PeerError, UnavailableError
 
-LINK = "cloister:join?relay=localhost:1&realm=home#1.a.b.c."
+LINK = "cloister:join?relay=localhost:1&realm=home#1." + ".".join(("A" * 43, "A" * 43, "A" * 64, ""))
 WORDS = tuple(f"word{number}" for number in range(1, 13))
 
 
@@ -61,6 +61,19 @@ def test_without_a_password_nothing_is_made(
     monkeypatch.delenv("CLOISTER_PASSPHRASE_FILE")
     assert run(["setup", "--invite", "-", "--user", "alice"]) == 2
     assert "CLOISTER_PASSPHRASE_FILE" in capsys.readouterr().err
+    assert enrolled == []
+
+
+@pytest.mark.parametrize(
+    ("link", "user"), [("nonsense", "alice"), (LINK[:-2], "alice"), (LINK, "Alice"), (LINK, "../alice")]
+)
+def test_a_bad_link_or_name_is_refused_before_a_password_is_asked_for(
+    link: str, user: str, enrolled: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CLOISTER_PASSPHRASE_FILE")
+    monkeypatch.setattr("sys.stdin", io.StringIO(link + "\n"))
+    assert run(["setup", "--invite", "-", "--user", user]) == 2
+    assert "password" not in capsys.readouterr().err
     assert enrolled == []
 
 
