@@ -178,13 +178,18 @@ class MlsSession(MlsRoom):
             proposals.append(GroupContextExtensions(rules.extensions_of(want.policy)))
         return proposals
 
-    def _stage(self, want: Want, packages: Sequence[KeyPackage], entry_id: bytes, now: int, rng: Rng) -> StagedCommit:
-        """The commit as the group makes it; UsageError when a package or the list breaks its rules."""
+    def _stage(
+        self, want: Want, packages: Sequence[KeyPackage], entry_id: bytes, now: int, rng: Rng, *, path: bool = True
+    ) -> StagedCommit:
+        """The commit as the group makes it; UsageError when a package or the list breaks its rules.
+
+        Without a path, which is most of the work in a large room, it only shows whether it can be.
+        """
         directory, size = self.me.directory(), self._log_size()
         self.group.policy = rules.mls_policy(directory, size)
         outer = rules.Outer(entry_id=entry_id, kind=EntryKind.COMMIT, head=self.room.head, log_size=size)
-        identity = rules.identity_of(self.me, self.room.certificate)
-        options = CommitOptions(identity=identity, authenticated_data=outer.encode(), with_tree=False)
+        identity = rules.identity_of(self.me, self.room.certificate) if path else None
+        options = CommitOptions(identity=identity, path=path, authenticated_data=outer.encode(), with_tree=False)
         staged = self.group.commit(now, rng, self._proposals(want, packages), options)
         try:
             rules.judge(staged, self.devices, self.room.policy, directory, size)
@@ -294,24 +299,38 @@ class MlsSession(MlsRoom):
         try:
             return self._commit(want, packages, now, rng), []
         except UsageError:
-            unfit = self._unfit(want, packages, now, rng)
+            fitting, unfit = self._fitting(want, packages, now, rng)
             if not unfit:
                 raise
-        fitting = [package for package in packages if rules.device_of(package.leaf_node) not in unfit]
         if not fitting:
-            return (), list(unfit.values())
-        return self._commit(want, fitting, now, rng), list(unfit.values())
+            return (), unfit
+        return self._commit(want, fitting, now, rng), unfit
 
-    def _unfit(self, want: Want, packages: Sequence[KeyPackage], now: int, rng: Rng) -> dict[DeviceId, Fault]:
-        """Each package tried alone: whose the group refuses, and why."""
-        unfit = {}
-        for package in packages:
-            device = rules.device_of(package.leaf_node)
+    def _fitting(
+        self, want: Want, packages: list[KeyPackage], now: int, rng: Rng
+    ) -> tuple[list[KeyPackage], list[Fault]]:
+        """The packages that the group accepts together, and why not the others.
+
+        What it refuses is halved, so that one bad package of many costs few tries; of two that exclude each other (one
+        key in both) the first fits.
+        """
+        fitting: list[KeyPackage] = []
+        unfit: list[Fault] = []
+        todo = [packages]
+        while todo:
+            some = todo.pop()
             try:
-                self.group.discard(self._stage(want, [package], rng(ID), now, rng))
+                self.group.discard(self._stage(want, [*fitting, *some], rng(ID), now, rng, path=False))
             except UsageError as error:
-                unfit[device] = Fault(code=error.code, peer=device, detail=error.detail)
-        return unfit
+                if len(some) == 1:
+                    peer = rules.device_of(some[0].leaf_node)
+                    unfit.append(Fault(code=error.code, peer=peer, detail=error.detail))
+                else:
+                    half = len(some) // 2
+                    todo += [some[half:], some[:half]]
+            else:
+                fitting += some
+        return fitting, unfit
 
     def _own_package(self, value: bytes, now: int) -> Effects:
         fields = Fields.decode(value, "own key package")
