@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloister.errors import PeerError
+from cloister.protocols.mls import rules
 from cloister.relay.store.interface import DropPrekey, DropPrekeys, PrekeyRow, Purge, PutPrekey, Store
 from cloister.relay.store.memory import MemoryStore
 from cloister.relay.store.sqlite import SqliteStore
@@ -92,9 +93,9 @@ def test_a_claim_names_each_device_once_and_not_too_many(world: World, ann: Clie
         frames.decode_request(encoded)
 
 
-def test_who_claims_too_much_waits(world: World, ann: Client) -> None:
-    for _ in range(10):
-        devices = [f"d{number}" for number in range(60)]
+def test_a_whole_room_is_claimed_at_once_and_who_claims_more_waits(world: World, ann: Client) -> None:
+    for _ in range(rules.MEMBERS // 50):
+        devices = [f"d{number}" for number in range(50)]
         ann.ask(PrekeysClaim(rid=ann.next(), suite="mls", devices=devices), PrekeysClaimed)
     assert ann.refused(PrekeysClaim(rid=ann.next(), suite="mls", devices=["d1"])) == "quota"
     world.now += limits.CLAIM_RATE.value

@@ -28,7 +28,7 @@ from cloister.wire.frames import Prekey, PrekeysClaim, PrekeysClaimed, PrekeysLo
 
 LOADED: Final = 4096
 """Stocks kept in memory beyond those in use."""
-_CLAIMS, _CLAIMED = 600, 60
+_CLAIMS, _CLAIMED = 1_000, 60
 
 
 @dataclass(slots=True, eq=False)
