@@ -14,8 +14,10 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from cloister.apps.cli.exits import Exit
 from cloister.apps.cli.failures import as_cloister_error
@@ -28,7 +30,6 @@ _START, _MESSAGES, _REALM, _MISC = "Start here", "Messages and rooms", "Run a re
 TABLE = {
     "demo": Entry(f"{_PLACE}.demo.command:demo", "A relay and three members on this machine, and a report.", _START),
     "setup": Entry(f"{_PLACE}.setup:setup", "Join a realm with an invite link.", _START),
-    "password": Entry(f"{_PLACE}.password:password", "Change the password of a profile.", _MISC),
     "chat": Entry(f"{_PLACE}.chat:chat", "Read and write in one room.", _START),
     "session": Entry(
         f"{_PLACE}.session_command:session", "Chat with one other person by a code, without an account.", _START
@@ -48,6 +49,7 @@ TABLE = {
     ),
     "relay": Entry(f"{_PLACE}.relay:relay", "Set up and run a relay, make invites.", _REALM),
     "authority": Entry(f"{_PLACE}.authority:authority", "The realm's certificates: issue, revoke, verify.", _REALM),
+    "password": Entry(f"{_PLACE}.password:password", "Change the password of a profile.", _MISC),
     "completion": Entry(f"{_PLACE}.help:completion", "Completion for bash, zsh or fish.", _MISC),
     "help": Entry(f"{_PLACE}.help:help_", "What an error or exit code means.", _MISC),
     "version": Entry(f"{_PLACE}.help:version", "Which version this is.", _MISC),
@@ -78,6 +80,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = cloister.main(list(arguments), "cloister", standalone_mode=False, obj=settings)
         return int(result or Exit.DONE)
+    except NoArgsIsHelpError as raised:
+        click.echo(raised.format_message(), err=True)
+        return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         settings.screen.say("interrupted", "dim")
         return Exit.INTERRUPTED
@@ -85,9 +90,16 @@ def run(arguments: Sequence[str]) -> int:
         _forget_output()
         return Exit.DONE
     except Exception as raised:  # whatever escapes a command ends in the one form
+        settings.json = settings.json or _asks_for_json(arguments, raised)
         error = as_cloister_error(raised)
         settings.screen.error(error, error.info.exit_code)
         return error.info.exit_code
+
+
+def _asks_for_json(arguments: Sequence[str], raised: Exception) -> bool:
+    """Whether --json stands in a command line that was given up before it was read that far."""
+    flags = takewhile(lambda argument: argument != "--", arguments)
+    return isinstance(raised, click.UsageError) and "--json" in flags
 
 
 def _forget_output() -> None:

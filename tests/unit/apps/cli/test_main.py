@@ -115,6 +115,32 @@ def test_a_command_line_that_makes_no_sense_is_usage(arguments: list[str], capsy
     assert "code: usage" in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["nothing", "--json"], ["relay", "init", "--port", "0", "--json"], ["--json", "-x"]]
+)
+def test_json_is_heeded_wherever_it_stands_in_a_senseless_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == Exit.USAGE
+    assert json.loads(capsys.readouterr().err)["code"] == "usage"
+
+
+def test_behind_two_dashes_json_is_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["version", "--", "--json"]) == Exit.USAGE
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["room"], ["relay", "invite"]])
+def test_without_a_command_its_help_is_shown_and_no_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: cloister")
+    assert "error" not in err.splitlines()[0]
+
+
 def test_files_are_private_and_crashes_leave_no_memory_image() -> None:
     script = (
         "import os, resource; from cloister.apps.cli.main import harden; harden();"
