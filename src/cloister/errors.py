@@ -44,6 +44,7 @@ _ROWS: Final = (
     ErrorInfo("wrong_authority", "a certificate is not from this realm's authority", "nothing was taken over", 10),
     ErrorInfo("wrong_usage", "a certificate is made for another use", "nothing was taken over", 10),
     ErrorInfo("revoked", "a certificate or device has been revoked", "enrol the device again", 5),
+    ErrorInfo("disabled", "the relay's operator does not serve this user", "ask the operator", 5),
     ErrorInfo("unknown_sender", "the sender is not a member", "nothing was taken over; no action needed", 10),
     ErrorInfo("misrouted", "a message does not belong where it was found", "nothing was taken over", 10),
     ErrorInfo("bad_sig", "a signature does not verify", "nothing was taken over; tell the room", 10),

@@ -5,6 +5,8 @@ data directory with mode 0600, and a peer of another uid is refused (`not_owner`
 
     {"op": "status"}                                    -> {"ok": true, "running": .., "entries": .., ...}
     {"op": "invite", "uses": 1, "life": MS}             -> {"ok": true, "link": "cloister:join?..."}
+    {"op": "users"}                                     -> {"ok": true, "users": [{"user": .., ..}]}
+    {"op": "serve", "user": NAME, "wanted": BOOL}       -> {"ok": true}
     {"op": "revoke", "device": ID}                      -> {"ok": true, "leaves": N}
     {"op": "issue", "device": ID, "requests": [B64..]}  -> {"ok": true, "leaves": [B64..]}
     {"op": "list"}                                      -> {"ok": true, "issued": [..]}
@@ -57,6 +59,8 @@ class Operations:
         self._operations: Mapping[str, Callable[[Mapping[str, Any]], dict[str, object]]] = {
             "status": self._status,
             "invite": self._invite,
+            "users": self._users,
+            "serve": self._serve,
             "revoke": self._revoke,
             "issue": self._issue,
             "list": self._list,
@@ -119,6 +123,25 @@ class Operations:
             token=token,
         )
         return {"link": str(link)}
+
+    def _users(self, _request: Mapping[str, Any]) -> dict[str, object]:
+        realm, excluded = self._core.directory.realm, self._core.exclusion
+        return {
+            "users": [
+                {"user": name, "devices": len(realm.user(name).devices), "disabled": name in excluded}
+                for name in realm.users()
+            ]
+        }
+
+    def _serve(self, request: Mapping[str, Any]) -> dict[str, object]:
+        wanted = request.get("wanted")
+        if not isinstance(wanted, bool):
+            raise UsageError("usage", "wanted is true or false")
+        user = _text(request, "user")
+        if user not in self._core.directory.realm.users():
+            raise UsageError("no_user", user)
+        self._core.serve(user, wanted)
+        return {}
 
     def _revoke(self, request: Mapping[str, Any]) -> dict[str, object]:
         return {"leaves": self._core.admission.revoke(_text(request, "device"), self._now())}

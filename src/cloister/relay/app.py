@@ -330,6 +330,17 @@ def create_invite(path: Path, uses: int = 1, life: int = 7 * 86_400_000) -> str:
     return str(_ask(path, {"op": "invite", "uses": uses, "life": life})["link"])
 
 
+def users(path: Path) -> list[dict[str, Any]]:
+    """Everybody who is in the realm: `user`, how many `devices`, whether `disabled`."""
+    rows: list[dict[str, Any]] = _ask(path, {"op": "users"})["users"]
+    return rows
+
+
+def serve_user(path: Path, user: str, wanted: bool) -> None:
+    """Let a user's devices log in, or no more; UsageError("no_user")."""
+    _ask(path, {"op": "serve", "user": user, "wanted": wanted})
+
+
 def revoke(path: Path, device: str) -> int:
     """Revoke a device's certificates; how many."""
     return int(_ask(path, {"op": "revoke", "device": device})["leaves"])

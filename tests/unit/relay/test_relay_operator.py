@@ -74,6 +74,8 @@ def serving(path: Path, work: Callable[[app.Opened, Server], Awaitable[None]]) -
         (b'{"op": "invite", "uses": 0}', "usage"), (b'{"op": "invite", "uses": 1001}', "usage"),
         (b'{"op": "invite", "life": 0}', "usage"), (b'{"op": "invite", "uses": "1"}', "usage"),
         (b'{"op": "revoke"}', "usage"), (b'{"op": "revoke", "device": "cloister://home.example/u/a/d/b"}', "no_user"),
+        (b'{"op": "serve", "user": "a"}', "usage"), (b'{"op": "serve", "user": "a", "wanted": 1}', "usage"),
+        (b'{"op": "serve", "wanted": true}', "usage"), (b'{"op": "serve", "user": "a", "wanted": true}', "no_user"),
         (b'{"op": "issue", "device": "x"}', "usage"), (b'{"op": "issue", "device": "x", "requests": ["@"]}', "usage"),
         (b'{"op": "issue", "device": "x", "requests": []}', "bad_cert"),
         (b"[" * 10_000, "usage"),

@@ -33,6 +33,11 @@ def invite() -> None:
     """Links that let people into the realm."""
 
 
+@relay.group(cls=Commands)
+def user() -> None:
+    """Who is in the realm, and whom the relay serves."""
+
+
 def folder_option(command: Any) -> Any:
     """--folder, as every command about a relay takes it."""
     return click.option("--folder", metavar="DIR", help="The relay's folder (else the usual place).")(command)
@@ -158,6 +163,50 @@ def create(ctx: click.Context, folder: str | None, uses: int, expires: str) -> N
     screen.record("invite", link=link, uses=uses, expires=expires)
     screen.say(f"lets {uses} in for {expires}; on the other machine: cloister setup")
     screen.say("it was made on the relay's host: no member can check that it was used by whom you gave it to", "dim")
+
+
+@user.command("list")
+@folder_option
+@click.pass_context
+def list_(ctx: click.Context, folder: str | None) -> None:
+    """Everybody who is in the realm."""
+    from cloister.relay.app import users
+
+    screen = settings_of(ctx).screen
+    for row in users(folder_of(folder)):
+        state = "disabled" if row["disabled"] else "served"
+        screen.data(f"{row['user']:<16} {row['devices']} devices  {state}")
+        screen.record("relay_user", **row)
+
+
+@user.command()
+@click.argument("name")
+@folder_option
+@click.pass_context
+def disable(ctx: click.Context, folder: str | None, name: str) -> None:
+    """Serve a user no more: connections end, no device of the user logs in.
+
+    Members are not told, and rooms keep who is in them: to put a device out of the realm: cloister authority revoke.
+    """
+    _serve(ctx, folder, name, wanted=False)
+
+
+@user.command()
+@click.argument("name")
+@folder_option
+@click.pass_context
+def enable(ctx: click.Context, folder: str | None, name: str) -> None:
+    """Serve a user again."""
+    _serve(ctx, folder, name, wanted=True)
+
+
+def _serve(ctx: click.Context, folder: str | None, name: str, *, wanted: bool) -> None:
+    from cloister.relay.app import serve_user
+
+    serve_user(folder_of(folder), name, wanted)
+    screen = settings_of(ctx).screen
+    screen.data(f"{name} {'served' if wanted else 'disabled'}")
+    screen.record("relay_user", user=name, disabled=not wanted)
 
 
 def milliseconds(text: str) -> int:

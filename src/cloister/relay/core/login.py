@@ -4,9 +4,9 @@ Source: docs/spec/login.md. Nothing but hello, login and enrol is parsed before;
 afresh. An unknown device gets the same challenge, the same work and the same answer as a wrong signature.
 
 Checks: LOGIN-03 clock, LOGIN-04 signature by the key that the realm log has, LOGIN-05 age and single use of the
-challenge; then the device must count (revoked, not_in_manifest, expired), and a certificate that it shows must be
-the one in the log (bad_cert). Failed tries are counted for each address. Guests: LOGIN-03, -05 and -08 (`guests`);
-on a connection without TLS nobody else logs in (not_allowed).
+challenge; then the device must count (revoked, not_in_manifest, expired), its user must be served (disabled), and a
+certificate that it shows must be the one in the log (bad_cert). Failed tries are counted for each address. Guests:
+LOGIN-03, -05 and -08 (`guests`); on a connection without TLS nobody else logs in (not_allowed).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cloister.identity.credential import relay_id
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives import Rng
 from cloister.relay.core.directory import Directory
+from cloister.relay.core.exclusion import Exclusion
 from cloister.relay.core.guests import Guests
 from cloister.relay.core.log import Logs
 from cloister.relay.core.mailbox import Mailboxes
@@ -35,12 +36,20 @@ class Door:
     """Who comes in."""
 
     def __init__(
-        self, settings: Settings, keys: RelayKeys, rng: Rng, directory: Directory, logs: Logs, mailboxes: Mailboxes
+        self,
+        settings: Settings,
+        keys: RelayKeys,
+        rng: Rng,
+        directory: Directory,
+        exclusion: Exclusion,
+        logs: Logs,
+        mailboxes: Mailboxes,
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._rng = rng
         self._directory = directory
+        self._exclusion = exclusion
         self._logs = logs
         self._mailboxes = mailboxes
         self._failures: Buckets[str] = Buckets(limits.MINUTE / limits.LOGIN_RATE.value, limits.LOGIN_RATE.value)
@@ -113,6 +122,7 @@ class Door:
         if record is None:
             raise PeerError("bad_sig")
         self._directory.check_mail(hello.device)
+        self._exclusion.check(record.user)
         if record.not_after < now:
             raise PeerError("expired")
         if frame.chain and tuple(frame.chain[:1]) != record.certificates[:1]:

@@ -28,6 +28,7 @@ from cloister.primitives import Rng
 from cloister.relay.core.batch import Batch, Gathering
 from cloister.relay.core.directory import Directory
 from cloister.relay.core.enrol import Admission
+from cloister.relay.core.exclusion import Exclusion
 from cloister.relay.core.fanout import Fanout
 from cloister.relay.core.guests import Guests
 from cloister.relay.core.log import Logs
@@ -120,7 +121,8 @@ class RelayCore:
         self._prekeys = Prekeys(
             store, self._gathering, self.directory.check_mail, lambda device: self._door.peers_of(device)
         )
-        self._door = Door(settings, keys, rng, self.directory, self._logs, self._mailboxes)
+        self.exclusion = Exclusion(store, self._gathering)
+        self._door = Door(settings, keys, rng, self.directory, self.exclusion, self._logs, self._mailboxes)
         self._staging = Staging(store, self._gathering)
         self._runs = Runs(store, self._logs, self._mailboxes, self._gathering)
         self._rooms = Rooms(store, self._logs, self._runs, self._mailboxes, self._staging, self._gathering)
@@ -245,12 +247,23 @@ class RelayCore:
         """A device stops counting, once the batch that says so stands."""
         self._mailboxes.drop(device)
         self._prekeys.drop(device)
+        self._gathering.after(lambda _: self._end(device, "revoked"))
 
-        def close(_now: int) -> None:
-            for peer in self._door.peers_of(device):
-                self._close(peer, "revoked")
+    def _end(self, device: str, code: str) -> None:
+        """Close every connection of a device."""
+        for peer in self._door.peers_of(device):
+            self._close(peer, code)
 
-        self._gathering.after(close)
+    def serve(self, user: str, wanted: bool) -> None:
+        """Let a user's devices log in, or no more, which ends their connections; PeerError("unknown_sender").
+
+        For the operator's requests. A device that the user adds is one of the user's.
+        """
+        devices = self.directory.realm.user(user).devices
+        self.exclusion.put(user, not wanted)
+        if not wanted:
+            for device in devices:
+                self._gathering.after(lambda _, device=device: self._end(device, "disabled"))  # type: ignore[misc]
 
     # --- frames ---------------------------------------------------------------------------------------------
 

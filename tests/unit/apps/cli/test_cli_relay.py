@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarks.relay.raw_client import populate
 
 from cloister.apps.cli import relay
 from cloister.apps.cli.main import run
@@ -99,3 +100,26 @@ def test_lengths_of_time(text: str, amount: int) -> None:
 def test_what_is_no_length_of_time_is_usage(text: str) -> None:
     with pytest.raises(UsageError):
         relay.milliseconds(text)
+
+
+def test_a_user_is_disabled_and_enabled(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    populate(Path(folder), 1)
+
+    def said(*arguments: str) -> list[object]:
+        assert run(["--json", "relay", "user", *arguments, "--folder", folder]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    (row,) = said("list")
+    assert isinstance(row, dict)
+    name = str(row["user"])
+    assert (row["devices"], row["disabled"]) == (1, False)
+    for command, disabled in (("disable", True), ("enable", False)):
+        assert said(command, name) == [{"v": 1, "type": "relay_user", "user": name, "disabled": disabled}]
+        (row,) = said("list")
+        assert isinstance(row, dict)
+        assert row["disabled"] is disabled
+
+
+def test_nobody_of_that_name_is_exit_code_6(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["relay", "user", "disable", "zoe", "--folder", folder]) == 6
+    assert "zoe" in capsys.readouterr().err
