@@ -16,7 +16,7 @@ result again and comparing closes every such door at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Never
 
 import cbor2
@@ -28,6 +28,16 @@ MAX_DEPTH: Final = 16
 
 _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
+_PLAIN: Final = frozenset({bytes, str, bool, type(None)})
+"""Types that are allowed whatever their value."""
+
+
+def _unfit() -> UsageError:
+    return UsageError("usage", "this value has no strict CBOR form")
+
+
+def _foreign() -> PeerError:
+    return PeerError("bad_encoding", "a type that is not allowed")
 
 
 def _refuse_tag(*_args: object) -> Never:
@@ -61,12 +71,11 @@ _REFUSE: Final = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 def encode(value: object) -> bytes:
     """The one encoding of `value`; UsageError for what strict CBOR cannot hold."""
-    error = UsageError("usage", "this value has no strict CBOR form")
-    has_map = _check(value, error, maps=True)
+    has_map = _check(value, _unfit, maps=True)
     try:
         return _dump(value, has_map=has_map)
     except UnicodeEncodeError:  # half a surrogate pair
-        raise error from None
+        raise _unfit() from None
 
 
 def enc(*items: object) -> bytes:
@@ -90,33 +99,32 @@ def decode(data: bytes, *, maps: bool = False) -> Any:
         )
     except Exception as error:  # the library raises its own errors, and ValueError or TypeError from within
         raise PeerError("bad_encoding", "not CBOR") from error
-    has_map = _check(value, PeerError("bad_encoding", "a type that is not allowed"), maps=maps)
+    has_map = _check(value, _foreign, maps=maps)
     if _dump(value, has_map=has_map) != data:
         raise PeerError("bad_encoding", "not the deterministic encoding")
     return value
 
 
-def _check(value: object, error: Exception, *, maps: bool) -> bool:
-    """Raise `error` unless `value` consists of allowed types only; whether a map is among them."""
+def _check(value: object, refusal: Callable[[], Exception], *, maps: bool) -> bool:
+    """Raise a `refusal` unless `value` consists of allowed types only; whether a map is among them."""
     has_map = False
     todo: list[object] = [value]
-    while todo:
-        item = todo.pop()
-        if item is None or isinstance(item, (bytes, str, bool)):
+    for item in todo:  # it grows while it is read
+        if type(item) in _PLAIN or isinstance(item, (bytes, str)):
             continue
         if isinstance(item, int):
             if not _INT_MIN <= item <= _INT_MAX:
-                raise error
+                raise refusal()
         elif isinstance(item, (list, tuple)):
             todo.extend(item)
         elif isinstance(item, dict) and maps:
             if not all(isinstance(key, (int, str, bytes)) and not isinstance(key, bool) for key in item):
-                raise error
+                raise refusal()
             has_map = True
             todo.extend(item.values())
             todo.extend(item.keys())
         else:
-            raise error
+            raise refusal()
     return has_map
 
 
