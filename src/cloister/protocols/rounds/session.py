@@ -107,6 +107,7 @@ class RoundsSession:
         self._alarm: int | None = None
         self._checked: tuple[int, bytes] | None = None
         self._lapsed: Roster = ()
+        self._view: SessionView | None = None  # what the items show; forgotten when they change
 
     @classmethod
     def fresh(
@@ -145,6 +146,7 @@ class RoundsSession:
         if due and due[0][0] != self._alarm:
             self._alarm = due[0][0]
             turn.draft.emit(Wake(at=self._alarm))
+        self._view = None
         return turn.draft.apply()
 
     # --- what surfaces see --------------------------------------------------------------------------------
@@ -152,7 +154,9 @@ class RoundsSession:
     @property
     def view(self) -> SessionView:
         """The state for surfaces."""
-        return view_of(self._draft(), self._agreement, self._room, self._me.device)
+        if self._view is None:
+            self._view = view_of(self._draft(), self._agreement, self._room, self._me.device)
+        return self._view
 
     # --- what a caller asks -------------------------------------------------------------------------------
 
