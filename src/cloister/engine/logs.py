@@ -87,13 +87,17 @@ class FollowedLog:
             return cls(chain, head)
         return cls(Chain(realm, log))
 
+    def _place(self, seq: int) -> bytes:
+        """The key of the rows of an entry's place."""
+        return self.id + seq.to_bytes(8, "big")
+
     # --- what the relay shows ---
 
     def check(
         self, unit: Unit, entries: Sequence[Entry | Stub], head: Head, keys: HeadKeys, *, pushed: bool
     ) -> list[Chain]:
         """Verify a page or push: the chain after each entry. PeerError names what is wrong; nothing is taken yet."""
-        keys.verify(self.id, head)
+        self._signed(unit, head, keys)
         if pushed and entries and entries[0].seq <= self.chain.seq:
             raise PeerError("replay", f"entry {entries[0].seq} was pushed again")
         if not entries:
@@ -113,7 +117,7 @@ class FollowedLog:
             self._store(unit, entry, chain)
         if chains:
             self.chain, self.head = chains[-1], head
-            unit.put("head", self.id + head.seq.to_bytes(8, "big"), _encoder.encode(head))
+            unit.put("head", self._place(head.seq), _encoder.encode(head))
         elif head.seq == self.chain.seq and self.head is None:
             self.head = head
 
@@ -134,8 +138,7 @@ class FollowedLog:
             seen.add(entry.entry_id)
 
     def _store(self, unit: Unit, entry: Entry | Stub, chain: Chain) -> None:
-        key = self.id + entry.seq.to_bytes(8, "big")
-        unit.put("entry", key, chain.hash + _encoder.encode(entry))
+        unit.put("entry", self._place(entry.seq), chain.hash + _encoder.encode(entry))
         unit.put("entryid", self.id + entry.entry_id, entry.seq.to_bytes(8, "big"))
 
     # --- what others have seen ---
@@ -145,7 +148,7 @@ class FollowedLog:
 
         PeerError("bad_head") means that its bringer is at fault: the relay never signed it.
         """
-        keys.verify(self.id, head)
+        self._signed(unit, head, keys)
         if head.seq > self.chain.seq:
             if len(self.claims) < MAX_CLAIMS:
                 self.claims.setdefault(head.seq, Claim(head, peer, unit.now + CLAIM_PATIENCE))
@@ -153,6 +156,14 @@ class FollowedLog:
         known = self.hash_at(unit, head.seq)
         if known is not None and not hmac.compare_digest(known, head.hash):
             raise PeerError("fork", f"at entry {head.seq}")
+
+    def _signed(self, unit: Unit, head: Head, keys: HeadKeys) -> None:
+        """PeerError("bad_head") unless the relay has signed the head; one that verified before is only compared."""
+        claim = self.claims.get(head.seq)
+        if claim is not None and claim.head == head:
+            return
+        if unit.get("head", self._place(head.seq)) != _encoder.encode(head):
+            keys.verify(self.id, head)
 
     def settle(self, unit: Unit) -> Claim | None:
         """Claims that the log has reached are compared; the first that differs, if any."""
@@ -174,7 +185,7 @@ class FollowedLog:
 
     def hash_at(self, unit: Unit, seq: int) -> bytes | None:
         """The verified hash at `seq`, as far as it is kept."""
-        row = unit.get("entry", self.id + seq.to_bytes(8, "big"))
+        row = unit.get("entry", self._place(seq))
         return None if row is None else row[:32]
 
     def prove_fork(self, unit: Unit, theirs: Head, head_keys: Sequence[HeadKey]) -> ForkProof | None:
@@ -184,7 +195,7 @@ class FollowedLog:
             return None
         stubs = []
         for seq in range(theirs.seq + 1, self.head.seq + 1):
-            row = unit.get("entry", self.id + seq.to_bytes(8, "big"))
+            row = unit.get("entry", self._place(seq))
             if row is None:
                 return None
             entry = _entry.decode(row[32:])

@@ -124,6 +124,17 @@ def test_a_head_that_nobody_certified_is_refused(reader: Reader) -> None:
     assert refused(reader, log, stranger) == "bad_head"
 
 
+def test_another_signature_over_a_known_head_is_verified(reader: Reader) -> None:
+    log = entries(3)
+    reader.push(log[:2], head_of(log, 2))
+    reader.log.claim(reader.unit(), head_of(log, 3), "bob", KEYS)
+    for seq in (2, 3):
+        forged = sign_head(SigningKey("ed25519", b"x" * 32), REALM, LOG, 0, seq, head_of(log, seq).hash)
+        with pytest.raises(PeerError, match="bad_head"):
+            reader.log.claim(reader.unit(), forged, "mallory", KEYS)
+    assert refused(reader, log[2:], forged) == "bad_head"
+
+
 def test_a_head_for_another_place_is_refused(reader: Reader) -> None:
     log = entries(2)
     assert refused(reader, log[:1], head_of(log, 2)) == "bad_head"
@@ -150,6 +161,17 @@ def test_honest_pages_and_pushes_move_the_log_and_survive_a_restart(reader: Read
     assert (again.chain, again.head) == (reader.log.chain, head_of(log, 4))
     assert again.state is LogState.IDLE
     assert [entry for _, entry in stored_rows(reader.store, LOG)] == log
+
+
+def test_a_head_that_verified_is_only_compared_when_it_is_shown_again(reader: Reader) -> None:
+    log, nobody = entries(2), HeadKeys(REALM, ())
+    reader.log.claim(reader.unit(), head_of(log, 2), "", KEYS)
+    reader.log.check(reader.unit(), log, head_of(log, 2), nobody, pushed=True)  # the ack's head comes with a push
+    reader.push(log, head_of(log, 2))
+    assert reader.log.settle(reader.unit()) is None
+    reader.log.claim(reader.unit(), head_of(log, 2), "bob", nobody)  # and with a member's message
+    with pytest.raises(PeerError, match="bad_head"):
+        reader.log.claim(reader.unit(), head_of(log, 1), "bob", nobody)
 
 
 def test_stubs_keep_the_chain_whole(reader: Reader) -> None:
