@@ -20,7 +20,7 @@ Left out: authority modes other than `embedded` and `none`, removal of users, ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -163,15 +163,20 @@ class RealmState:
         )
 
     @classmethod
-    def fold(cls, records: Iterable[tuple[bytes, int]]) -> RealmState:
-        """The state after all of `records` (payload, time in ms); PeerError as `begin` and `apply`."""
+    def fold(
+        cls, records: Iterable[tuple[bytes, int]], found: Callable[[int], bytes | None] = lambda size: None
+    ) -> RealmState:
+        """The state after all of `records` (payload, time in ms); PeerError as `begin` and `apply`.
+
+        `found(size)` are the `findings` of the step to that size, None where it was never made here.
+        """
         iterator = iter(records)
         first = next(iterator, None)
         if first is None:
             raise PeerError("bad_chain", "a realm log begins with its genesis record")
         state = cls.begin(*first)
         for payload, ts_ms in iterator:
-            state = state.apply(payload, ts_ms)
+            state = state.apply(payload, ts_ms, found(state.size + 1))
         return state
 
     def apply(self, payload: bytes, ts_ms: int, found: bytes | None = None) -> RealmState:

@@ -26,7 +26,8 @@ from cloister.primitives.kdf import sha256
 from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.primitives.signature import SigningKey
 from cloister.relay.core import RelayKeys, Settings
-from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, Write
+from cloister.relay.core.directory import found_key
+from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, PutMeta, Write
 from cloister.relay.store.memory import MemoryStore
 from cloister.testing.clock import EPOCH
 from cloister.wire.frames import NO_TOKEN, REALM_LOG, Entry
@@ -92,6 +93,7 @@ class SmallRealm:
         record = application.record(leaves).encode()
         self.state = self.state.apply(record, now)
         self._record(record, now)
+        self._writes.append(PutMeta(found_key(self._size), self.state.findings))
         self._writes.append(PutMailKey(uri, application.mailbox.encode()))
         self.accounts[name] = Account(
             realm=self.name,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from cloister.identity.certificate import build_requests
+from cloister.errors import UnavailableError
+from cloister.identity import manifest as manifests
+from cloister.identity.certificate import Authorities, VerifiedCertificate, build_requests
 from cloister.identity.keys import identity_fingerprint
 from cloister.identity.mailbox import MailboxKey
 from cloister.identity.records import NewCertificates, NewCrl, NewManifest
 from cloister.primitives.dh import DhKey
+from cloister.primitives.signature import VerifyKey
+from cloister.relay.core.directory import found_key
+from cloister.relay.store.interface import PutMeta
 from cloister.wire import frames, limits
 from cloister.wire.frames import (
     REALM_LOG,
@@ -136,6 +143,57 @@ def test_certificates_are_renewed_once_for_the_same_keys(world: World, ann: Clie
     assert after.spki_hashes == before.spki_hashes
     assert after.not_after > before.not_after
     assert ann.refused(certify(world, ann)) == "quota"
+
+
+# --- a start ------------------------------------------------------------------------------------------------
+
+
+def verified_at_a_start(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whose leaves ("leaf") and manifests ("manifest") a relay verifies that starts over these rows."""
+    seen: list[str] = []
+    leaf, manifest = Authorities.verify, manifests.verify
+
+    def spy_leaf(self: Authorities, der: bytes, at: int, expected: str, *rest: Any) -> VerifiedCertificate:
+        seen.append(f"leaf of {expected}")
+        return leaf(self, der, at, expected, *rest)
+
+    def spy_manifest(key: VerifyKey, signature: bytes, label: str, user: str, *rest: object) -> None:
+        seen.append(f"{label} of {user}")
+        manifest(key, signature, label, user, *rest)
+
+    with monkeypatch.context() as spies:
+        spies.setattr(Authorities, "verify", spy_leaf)
+        spies.setattr(manifests, "verify", spy_manifest)
+        world.start()
+    return seen
+
+
+def test_a_start_verifies_no_record_that_this_relay_has_appended(
+    world: World, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolled_elsewhere = verified_at_a_start(world, monkeypatch)
+    assert len(enrolled_elsewhere) >= 2 * len(world.people), "nothing is known of them"
+    ann = world.client("ann")
+    ripe(world)
+    ann.ask(certify(world, ann), Done)
+    ann.ask(Append(rid=ann.next(), record=next_manifest(world.people["ann"], world.now)), Ack)
+    before = world.core.directory.realm
+    assert verified_at_a_start(world, monkeypatch) == enrolled_elsewhere
+    again = world.core.directory.realm
+    assert [again.roster_row(person.id) for person in world.people.values()] == [
+        before.roster_row(person.id) for person in world.people.values()
+    ]
+    assert again.device(ann.person.id).serials == before.device(ann.person.id).serials
+
+
+def test_what_was_found_of_other_leaves_is_damage(world: World, ann: Client) -> None:
+    ripe(world)
+    ann.ask(certify(world, ann), Done)
+    world.store.apply([PutMeta(found_key(world.core.directory.realm.size), b"")])
+    world.store.refresh()
+    with pytest.raises(UnavailableError) as caught:
+        world.start()
+    assert caught.value.code == "damaged"
 
 
 # --- views --------------------------------------------------------------------------------------------------

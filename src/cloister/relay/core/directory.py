@@ -1,7 +1,8 @@
 """The realm: its log, who is in it, and the current mailbox keys beside it.
 
 Source: docs/spec/identity.md ("Realm log"), delivery of the design section 4. The relay folds a record before it
-appends it, with the code that every client runs, so it never stores what a client would refuse.
+appends it, with the code that every client runs, so it never stores what a client would refuse. What judging a record
+has found of its signatures is stored with it: a start folds the log again, but verifies none of them a second time.
 
 Invariants
 - `realm` is the fold of everything appended, durable or not; answers to clients come from it.
@@ -24,7 +25,7 @@ from cloister.relay.core.batch import Gathering
 from cloister.relay.core.log import Logs
 from cloister.relay.core.ports import Settings
 from cloister.relay.core.state import LogState, Peer
-from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, Store, Write
+from cloister.relay.store.interface import EntryRow, PutEntries, PutMailKey, PutMeta, Store, Write
 from cloister.wire.frames import (
     NO_TOKEN,
     REALM_LOG,
@@ -54,7 +55,8 @@ class Directory:
         self.log: LogState = logs.state(REALM_LOG)
         self.log.pins += 1
         rows = store.entries(REALM_LOG, 0, self.log.durable)
-        self.realm = RealmState.fold((row.payload or b"", row.ts_ms) for row in rows)
+        records = ((row.payload or b"", row.ts_ms) for row in rows)
+        self.realm = RealmState.fold(records, lambda seq: store.meta(found_key(seq)))
         self._mail_keys: dict[str, bytes] = {}
 
     # --- the log --------------------------------------------------------------------------------------------
@@ -82,6 +84,7 @@ class Directory:
         before = self.realm
         self.realm = before.apply(payload, max(now, self.log.ts_ms))
         row = self._logs.append(self.log, KIND, 0, NO_TOKEN, _entry_id(payload), payload, now)
+        self._gathering.write(PutMeta(found_key(row.seq), self.realm.findings))
         record = decode_record(payload)
         if isinstance(record, NewManifest | NewCrl):
             for device in sorted(_counting(before) - _counting(self.realm)):
@@ -127,6 +130,11 @@ class Directory:
     def get_mail_keys(self, peer: Peer, frame: GetMailKeys, now: int) -> None:
         """The statements of devices, in the order asked."""
         peer.send(MailKeys(rid=frame.rid, statements=[self._mail_key(device) for device in frame.devices]))
+
+
+def found_key(seq: int) -> str:
+    """The name under which the store keeps what judging record `seq` of the realm log has found."""
+    return f"found {seq}"
 
 
 def genesis_writes(settings: Settings, payload: bytes, now: int) -> list[Write]:
