@@ -24,6 +24,7 @@ from cloister.protocols.interface import (
     State,
     Who,
 )
+from cloister.protocols.mls.room import LEAVE_MOST, RENEW_TURN
 from cloister.protocols.mls.session import ADDS_MOST
 from support.mls_net import MLS, MlsNet, MlsNode, dump_mls, mls_room
 from support.suite_net import MAILBOX, MINUTE, POLICY, ROOM
@@ -431,6 +432,17 @@ def test_nobody_leaves_alone_or_twice() -> None:
         b.change(Leave())
 
 
+def test_in_a_large_room_the_last_of_all_commits_a_leaving_within_two_minutes() -> None:
+    net, nodes = mls_room(40)
+    nodes[0].change(Leave())
+    last = nodes[-1]
+    net.settle([nodes[0], last])
+    net.pass_time(LEAVE_MOST)
+    net.settle([nodes[0], last])
+    assert last.live.view.state is State.READY
+    assert nodes[0].name not in last.live.view.roster
+
+
 # --- packages of last resort --------------------------------------------------------------------------------
 
 
@@ -446,10 +458,13 @@ def leaf_keys(node: MlsNode) -> dict[str, bytes]:
     return {node.mls.devices[index]: leaf.encryption_key for index, leaf in node.mls.group.members()}
 
 
-def test_who_enters_by_a_package_of_last_resort_renews_its_leaf_at_once() -> None:
+def test_who_enters_by_a_package_of_last_resort_renews_its_leaf_when_its_turn_comes() -> None:
     net, nodes, c = with_last_resort()
     package = decode_message(c.own[next(iter(c.own))].public)
     assert isinstance(package, KeyPackage)
+    net.settle()
+    assert c.live.view.epoch == 2
+    net.pass_time(2 * RENEW_TURN)
     net.settle()
     agree([*nodes, c])
     assert leaf_keys(nodes[0])[c.name] != package.leaf_node.encryption_key
@@ -472,8 +487,23 @@ def test_a_renewal_survives_restarts_and_a_lost_race() -> None:
     nodes[1].change(Rekey())
     net.settle(nodes)
     net.settle()
+    net.pass_time(2 * RENEW_TURN)
+    net.settle()
     agree([*nodes, c])
     assert leaf_keys(nodes[0])[c.name] != before
+
+
+def test_newcomers_by_packages_of_last_resort_renew_in_turns() -> None:
+    net, nodes = mls_room(2)
+    many = [net.member(f"m{number}", number, packages=0) for number in range(2, 12)]
+    nodes[0].change(*(Add(node.name) for node in many))
+    for _ in range(12):
+        net.settle()
+        net.pass_time(RENEW_TURN)
+    agree([*nodes, *many])
+    commits = [each for node in many for effects in node.effects for each in effects if isinstance(each, Commit)]
+    assert len(commits) == len(many), "nobody's was in vain"
+    assert nodes[0].live.view.epoch == 2 + len(many)
 
 
 def test_who_does_not_count_any_more_says_so_instead_of_renewing() -> None:
@@ -482,6 +512,8 @@ def test_who_does_not_count_any_more_says_so_instead_of_renewing() -> None:
         net.settle(nodes)
         c.step()
     net.directory.refuse(c.name, "expired")
+    net.settle()
+    net.pass_time(2 * RENEW_TURN)
     net.settle()
     assert {fault.code for fault in c.faults} == {"expired"}
     assert (c.live.view.state, c.live.view.epoch) == (State.READY, 2)

@@ -78,7 +78,11 @@ from cloister.protocols.policy import Right, permits
 NAME: Final = "mls"
 _APPLICATION, _COMMIT = 1, 3  # RFC 9420 section 6, ContentType
 LEAVE_TURN: Final = 5_000
-"""Between the turns (ms) of members who may commit somebody's leaving."""
+"""Between the turns (ms) of members who may commit somebody's leaving; shorter where there are many."""
+LEAVE_MOST: Final = 120_000
+"""After it (ms) everybody has had its turn: whoever is online thaws the room."""
+RENEW_TURN: Final = 1_000
+"""Between the turns (ms) of those who entered by packages of last resort; a room takes as many commits."""
 
 
 def envelope_key(group: Group, entry_id: bytes) -> Aead:
@@ -101,6 +105,7 @@ class MlsRoom:
         self.retry_at = 0
         self.token = b""
         self.leave_at = 0
+        self.renew_at = 0
         self._read_only = False
         self._stored: dict[bytes, bytes] = {}
         self._group_keys: set[bytes] = set()
@@ -403,14 +408,21 @@ class MlsRoom:
         staying = [device for device in self.roster if device not in self.leaving]
         if not self.leaving or self.me.device not in staying or self.want is not None:
             return ()
-        self.leave_at = self.leave_at or now + 1_000 + LEAVE_TURN * staying.index(self.me.device)
+        turn = min(LEAVE_TURN, LEAVE_MOST // len(staying))
+        self.leave_at = self.leave_at or now + 1_000 + turn * staying.index(self.me.device)
         return (Wake(at=self.leave_at),)
 
-    def turn_to_renew(self, now: int) -> tuple[Wake, ...]:
-        """At once for who entered by a package of last resort: others may hold a Welcome to the same keys."""
+    def turn_to_renew(self, since: int) -> tuple[Wake, ...]:
+        """When who entered by a package of last resort renews its leaf: others may hold a Welcome to the same keys.
+
+        In turns by the roster, from `since` (ms) on: if all newcomers did it at once, all but one would lose each time.
+        """
         may = permits(self.room.policy, rules.user_of(self.me.device), Right.REKEY)
         able = not (self.room.awaited or self._read_only or self.leaving or self.want)
-        return (Wake(at=now),) if self.room.renew and may and able else ()
+        if not (self.room.renew and may and able):
+            return ()
+        self.renew_at = self.renew_at or since + RENEW_TURN * self.roster.index(self.me.device)
+        return (Wake(at=self.renew_at),)
 
     # --- invitations ---------------------------------------------------------------------------------------
 
@@ -446,7 +458,7 @@ class MlsRoom:
             raise
         if room.room != self.room.room:
             raise PeerError("misrouted", "an invitation to another room")
-        self.room, self._group, self._group_keys = room, group, set()
+        self.room, self._group, self._group_keys, self.renew_at = room, group, set(), 0
         self.drop_held(invitation.ref)
         self._enter_epoch()
         return self.finish(self.progress())

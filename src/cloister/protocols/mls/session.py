@@ -14,7 +14,7 @@ Invariants
   not enter by the own commit (no package yet, no place in its frame) is asked in by the next one.
 - A commit takes along whoever the realm does not count any more, and whoever has asked to leave.
 - A package that does not fit what its owner declared, or the group, is a `Fault` that names the owner; others enter.
-- Who entered by a package of last resort renews its leaf as soon as it stands in the log and it may.
+- Who entered by a package of last resort renews its leaf once it stands in the log, when its turn comes and it may.
 Left out: external joins.
 """
 
@@ -400,13 +400,14 @@ class MlsSession(MlsRoom):
         if self.state is State.REMOVED:
             return self.finish(*self.need_packages())
         due = self.leave_at and self.leave_at <= now and self.leaving and self.want is None
-        if due or self.turn_to_renew(now):
+        turn = self.turn_to_renew(now)
+        if due or (turn and turn[0].at <= now):
             self.leave_at = 0
             try:
                 return self._commit(Want(), [], now, rng)
             except UsageError as error:
                 return self.finish(Fault(code=error.code, detail=error.detail))
-        return self.finish(*self.ask_again(now), *self.turn_to_commit(now))
+        return self.finish(*self.ask_again(now), *self.turn_to_commit(now), *turn)
 
     def export(self, label: str, context: bytes, length: int, *, pending: bool = False) -> bytes:
         """A secret of the epoch, or of the one that the own commit would make; NotReady where there is none."""
