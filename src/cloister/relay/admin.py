@@ -115,7 +115,7 @@ class Operations:
         )
         realm = self._core.directory.realm
         link = Invite(
-            host=self.config.host,
+            host=self.config.link_host,
             port=self.config.port,
             realm=self.config.realm,
             relay_hash=key_hash(realm.relay_key.spki()),

@@ -77,7 +77,7 @@ class Made:
         """The link by which anybody may register in a realm of mode `none`: where the relay is, and its key."""
         config = self.config
         link = Invite(
-            host=config.host,
+            host=config.link_host,
             port=config.port,
             realm=config.realm,
             relay_hash=self.relay_hash,
@@ -156,7 +156,7 @@ def init_relay(
 def open_relay(
     path: Path, synchronous: Synchronous = "FULL", *, guests: bool = False, registration: bool = False
 ) -> Opened:
-    """Open a relay that does not run; UsageError profile_in_use when it does, UnavailableError when damaged.
+    """Open a relay that does not run; UsageError relay_in_use when it does, UnavailableError when damaged.
 
     `guests`: strangers may chat by session codes; `registration`: a realm of mode `none` takes in whoever registers a
     name. Both are always so on a relay that listens on this machine alone.
@@ -165,7 +165,7 @@ def open_relay(
     config = directory.config()
     lock = directory.lock()
     if lock is None:
-        raise UsageError("profile_in_use", str(path))
+        raise UsageError("relay_in_use", str(path))
     identity, head = directory.key("identity.key"), directory.key("head.key")
     keys = RelayKeys(
         identity=identity,
@@ -252,7 +252,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return listen(host, port)
     except OSError as error:
-        raise UnavailableError("unreachable", f"port {port}: {error.strerror}") from error
+        raise UnavailableError("listen", f"port {port}: {error.strerror}") from error
 
 
 def _server(relay: Opened, journal: Journal, tcp: int | None) -> Server:

@@ -20,6 +20,7 @@ Invariants
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import os
 import re
 import stat
@@ -37,7 +38,7 @@ DEFAULT_PORT: Final = 7443
 CONFIG: Final = "relay.toml"
 DATABASE: Final = "relay.db"
 SOCKET: Final = "admin.sock"
-_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,11 @@ class Config:
     host: str
     port: int = DEFAULT_PORT
     listen: str = ""
+
+    @property
+    def link_host(self) -> str:
+        """`host` as links and addresses bear it: an IPv6 address in brackets."""
+        return f"[{self.host.lower()}]" if ":" in self.host else self.host
 
     def text(self) -> str:
         """The file."""
@@ -78,11 +84,23 @@ class Config:
             realm_name(self.realm)
         except CloisterError as error:
             raise UsageError("bad_name", error.detail) from error
-        if _HOST.fullmatch(self.host) is None or (self.listen and _HOST.fullmatch(self.listen) is None):
+        if not _is_host(self.host) or (self.listen and not _is_host(self.listen)):
             raise UsageError("usage", "a host is a name or an IP address")
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
             raise UsageError("usage", "a port is a number from 1 to 65535")
         return self
+
+
+def _is_host(text: str) -> bool:
+    """Whether a link may bear it: a host's name, an IPv4 or an IPv6 address."""
+    return _NAME.fullmatch(text) is not None or _is_ipv6(text)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ":" in text and not ipaddress.IPv6Address(text).scope_id
+    except ValueError:
+        return False
 
 
 class Directory:

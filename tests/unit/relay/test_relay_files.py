@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloister.errors import CloisterError, UnavailableError, UsageError
+from cloister.identity.invite import Invite, parse_invite
 from cloister.relay import app, files
 from cloister.relay.files import Config, Directory
 
@@ -84,6 +85,11 @@ def test_keys_have_thirty_two_bytes(directory: Directory) -> None:
         ('realm = "home.example"\nhost = "h"\nport = "7443"', "usage"),
         ('realm = "home.example"\nhost = "h h"', "usage"),
         ('realm = "home.example"\nhost = ""', "usage"),
+        ('realm = "home.example"\nhost = "h_h"', "usage"),
+        ('realm = "home.example"\nhost = "h."', "usage"),
+        ('realm = "home.example"\nhost = "1::2::3"', "usage"),
+        ('realm = "home.example"\nhost = "fe80::1%eth0"', "usage"),
+        ('realm = "home.example"\nhost = "h:1"', "usage"),
         ('realm = "home.example"\nhost = 7', "usage"),
         ('realm = "home.example"\nhost = "h"\nlisten = "a b"', "usage"),
         ('realm = "Home Example"\nhost = "h"', "bad_name"),
@@ -101,6 +107,15 @@ def test_a_configuration_that_cannot_stand_is_refused(text: str, code: str) -> N
 def test_a_configuration_reads_as_it_was_written() -> None:
     config = Config(realm="home.example", host="relay.example", port=7443, listen="127.0.0.1")
     assert Config.parse(config.text()) == config
+
+
+@pytest.mark.parametrize("host", ["h", "relay.example", "192.0.2.1", "::1", "2001:DB8::1", "::ffff:192.0.2.1"])
+def test_every_host_that_may_stand_can_be_in_a_link(host: str) -> None:
+    config = Config(realm="home.example", host=host).checked()
+    link = Invite(
+        host=config.link_host, port=1, realm="home.example", relay_hash=bytes(32), root_hash=bytes(32), token=None
+    )
+    assert parse_invite(str(link)) == link
 
 
 def test_files_are_whole_or_old(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:

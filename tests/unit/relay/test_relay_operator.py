@@ -96,7 +96,7 @@ def test_a_refusal_reaches_the_caller(path: Path) -> None:
 
 def test_a_relay_that_is_locked_and_silent_is_not_touched(path: Path) -> None:
     relay = app.open_relay(path)
-    with pytest.raises(UsageError, match="profile_in_use"):
+    with pytest.raises(UsageError, match="relay_in_use"):
         app.status(path)
     relay.close()
 
@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_is_said(path: Path) -> None:
     taken = listen("127.0.0.1", 0)
     config = path / "relay.toml"
     config.write_text(config.read_text().replace("port = 7443", f"port = {taken.getsockname()[1]}"))
-    with pytest.raises(UnavailableError, match="unreachable"):
+    with pytest.raises(UnavailableError, match="listen"):
         asyncio.run(app.run_relay(path, journal=quiet()))
     taken.close()
 

@@ -74,7 +74,7 @@ def make(
     shown = {
         "folder": str(path),
         "realm": made.config.realm,
-        "address": f"{made.config.host}:{made.config.port}",
+        "address": f"{made.config.link_host}:{made.config.port}",
         "relay": made.relay_hash.hex(),
         "root": made.root_hash.hex(),
     }
