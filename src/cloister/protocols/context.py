@@ -22,15 +22,36 @@ from cloister.codec.cbor import Fields
 from cloister.errors import PeerError
 from cloister.identity.realm import DeviceRecord
 from cloister.primitives.labelled import hash_of
-from cloister.primitives.rsa import RsaEncryptKey, RsaVerifyKey
+from cloister.primitives.rsa import RsaDecryptKey, RsaEncryptKey, RsaSigningKey, RsaVerifyKey
 from cloister.protocols import policy as policies
 from cloister.protocols.checks import check
 from cloister.protocols.forms import HASH, ID, texts
-from cloister.protocols.interface import Behind, DeviceId, Directory, Need, RoomPolicy, Roster
+from cloister.protocols.interface import Behind, DeviceId, Directory, Me, Need, NotReady, RoomPolicy, Roster, State
 
 VERSION: Final = 1
 MEMBERS_MOST: Final = 256
 """Longest roster that is read; a suite's own limit is lower."""
+
+
+class Keyed:
+    """A call's working set in a suite whose devices sign and decrypt by RSA."""
+
+    __slots__ = ()
+    me: Me
+
+    def signing_key(self) -> RsaSigningKey:
+        """The RSA key that signs; NotReady for a profile without."""
+        key = self.me.keys.rsa_sign
+        if key is None:
+            raise NotReady(State.READ_ONLY)
+        return key
+
+    def decrypt_key(self) -> RsaDecryptKey:
+        """The RSA key that decrypts; NotReady for a profile without."""
+        key = self.me.keys.rsa_decrypt
+        if key is None:
+            raise NotReady(State.READ_ONLY)
+        return key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

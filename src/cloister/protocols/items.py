@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from cloister.errors import CloisterError, UnavailableError
-from cloister.protocols.interface import Drop, Effect, Effects, Put
+from cloister.protocols.interface import DeviceId, Drop, Effect, Effects, EpochChanged, Put, SessionView
 
 T = TypeVar("T")
 
@@ -90,6 +90,23 @@ class Draft:
     def emit(self, *effects: Effect) -> None:
         """Add effects; they follow the puts and drops in this order."""
         self._effects.extend(effects)
+
+    def tell(
+        self, view: SessionView, *, token: bytes | None = None, began_by: int = 0, proposer: DeviceId = ""
+    ) -> None:
+        """Say that the session's state moved, and to what; the others as in EpochChanged."""
+        changed = EpochChanged(
+            epoch=view.epoch,
+            roster=view.roster,
+            state=view.state,
+            missing=view.missing,
+            key_check=view.key_check,
+            access_token=token,
+            began_by=began_by,
+            parked=view.parked,
+            proposer=proposer,
+        )
+        self.emit(changed)
 
     @property
     def moved(self) -> bool:

@@ -64,7 +64,6 @@ from cloister.protocols.interface import (
     Commit,
     EntryKind,
     Envelope,
-    EpochChanged,
     Post,
     Wake,
 )
@@ -93,18 +92,7 @@ class Turn:
 
 def progress(turn: Turn, *, token: bytes | None = None, began_by: int = 0) -> None:
     """Tell that the session's state moved."""
-    view = view_of(turn.draft)
-    turn.draft.emit(
-        EpochChanged(
-            epoch=view.epoch,
-            roster=view.roster,
-            state=view.state,
-            missing=view.missing,
-            key_check=view.key_check,
-            access_token=token,
-            began_by=began_by,
-        )
-    )
+    turn.draft.tell(view_of(turn.draft), token=token, began_by=began_by)
 
 
 # --- checks --------------------------------------------------------------------------------------------------------

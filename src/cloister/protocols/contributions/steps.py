@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hmac
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from cloister.codec.cbor import Fields, enc
@@ -28,6 +30,7 @@ from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
 from cloister.protocols.checks import check, named
 from cloister.protocols.context import Party
 from cloister.protocols.forms import HASH, SIGNATURE_MOST
+from cloister.protocols.interface import Caps, SenderAuth
 from cloister.protocols.record import Cipher, Schedule, schedule
 
 CONTRIBUTION: Final = 32
@@ -35,6 +38,39 @@ OPENING: Final = 32
 WRAP_MOST: Final = 1024
 MEMBERS: Final = 32
 """The hard limit of both suites: their cost grows with the square of the members."""
+_PHRASES: Final[Mapping[str, str]] = {
+    "entity authentication": "mutual, RSA certificates, all pairs",
+    "message origin": "RSA-PSS signature",
+    "forward secrecy": "for each run, and for each message within it",
+    "post-compromise security": "at the next run, if the signing key was not stolen",
+    "contributory": "yes, all members, unbiased except by visible abort",
+    "size": f"2 to {MEMBERS} devices, cost grows with the square",
+    "join while offline": "no: several visits, not at the same time",
+    "relay trust": "none for content; liveness; order is checked by the log's chain",
+    "replay": "context, and a window over message numbers",
+    "key confirmation": "all members, explicit",
+    "post-quantum": "no",
+    "limits": "an absent member is waited for, then parked",
+}
+
+
+def caps_of(suite: str, phrases: Mapping[str, str] = MappingProxyType({})) -> Caps:
+    """What a suite gives in which every member contributes; `phrases` that it has of its own."""
+    return Caps(
+        suite=suite,
+        max_members=MEMBERS,
+        contributory=True,
+        async_join=False,
+        external_join=False,
+        rounds_online=4,
+        identity="x509",
+        user_gate=None,
+        forward_secrecy=True,
+        post_compromise=True,
+        post_quantum=False,
+        sender_auth=SenderAuth.SIGNATURE,
+        phrases={**_PHRASES, **phrases},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,41 +18,13 @@ from typing import Final
 from cloister.errors import PeerError
 from cloister.protocols.contributions import steps as contribution_steps
 from cloister.protocols.contributions.agreement import Contributions
-from cloister.protocols.contributions.steps import MEMBERS, Confirm
-from cloister.protocols.interface import Caps, SenderAuth
+from cloister.protocols.contributions.steps import Confirm, caps_of
 from cloister.protocols.nonces import steps as nonces_steps
 from cloister.protocols.nonces.steps import FORM, Steps, answers_digest, open_answers, seal_answers
 from cloister.protocols.record import Schedule
 from cloister.protocols.rounds.suite import RoundsSuite
 
-CAPS: Final = Caps(
-    suite=FORM.suite,
-    max_members=MEMBERS,
-    contributory=True,
-    async_join=False,
-    external_join=False,
-    rounds_online=4,
-    identity="x509",
-    user_gate=None,
-    forward_secrecy=True,
-    post_compromise=True,
-    post_quantum=False,
-    sender_auth=SenderAuth.SIGNATURE,
-    phrases={
-        "entity authentication": "mutual, RSA certificates, all pairs",
-        "message origin": "RSA-PSS signature",
-        "forward secrecy": "for each run, and for each message within it",
-        "post-compromise security": "at the next run, if the signing key was not stolen",
-        "contributory": "yes, all members, unbiased except by visible abort",
-        "size": "2 to 32 devices, cost grows with the square",
-        "join while offline": "no: several visits, not at the same time",
-        "relay trust": "none for content; liveness; order is checked by the log's chain",
-        "replay": "context, and a window over message numbers",
-        "key confirmation": "all members, explicit",
-        "post-quantum": "no",
-        "limits": "an absent member is waited for, then parked",
-    },
-)
+CAPS: Final = caps_of(FORM.suite)
 
 
 class NonceAgreement(Contributions[Steps]):

@@ -21,10 +21,9 @@ from typing import Any, Protocol
 from cloister.codec.cbor import Fields, enc
 from cloister.errors import PeerError
 from cloister.primitives import Rng
-from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
-from cloister.protocols.context import Party, party_of
+from cloister.protocols.context import Keyed, Party, party_of
 from cloister.protocols.forms import HASH, ID
-from cloister.protocols.interface import Channel, ChannelKind, DeviceId, EntryKind, Fault, Me, NotReady, Post, State
+from cloister.protocols.interface import Channel, ChannelKind, DeviceId, EntryKind, Fault, Me, Post
 from cloister.protocols.items import Draft, Shelf
 from cloister.protocols.record import Cipher, Schedule
 from cloister.protocols.rounds import run as runs
@@ -137,7 +136,7 @@ class RunEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Keyed):
     """What one call works with: this device, the draft of its items, the time (ms) and the dice."""
 
     me: Me
@@ -159,20 +158,6 @@ class Turn:
     def index(self, run: Run) -> int:
         """This device's place in the run's roster."""
         return run.proposal.context.roster.index(self.me.device)
-
-    def signing_key(self) -> RsaSigningKey:
-        """The RSA key that signs; NotReady for a profile without."""
-        key = self.me.keys.rsa_sign
-        if key is None:
-            raise NotReady(State.READ_ONLY)
-        return key
-
-    def decrypt_key(self) -> RsaDecryptKey:
-        """The RSA key that decrypts; NotReady for a profile without."""
-        key = self.me.keys.rsa_decrypt
-        if key is None:
-            raise NotReady(State.READ_ONLY)
-        return key
 
     def post(self, run: Run, message: bytes) -> None:
         """Say something in the run."""

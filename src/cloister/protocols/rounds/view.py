@@ -15,7 +15,6 @@ from cloister.protocols.interface import (
     Add,
     Change,
     DeviceId,
-    EpochChanged,
     Rekey,
     Remove,
     RoomId,
@@ -87,15 +86,4 @@ def _pending(draft: Draft, run: Run | None) -> tuple[Change, ...]:
 def progress(turn: Turn, *, token: bytes | None = None, proposer: DeviceId = "") -> None:
     """Tell that the session's state moved; `token` is that of a key agreed in the proposer's run."""
     view = view_of(turn.draft, turn.agreement, turn.room, turn.me.device)
-    turn.draft.emit(
-        EpochChanged(
-            epoch=view.epoch,
-            roster=view.roster,
-            state=view.state,
-            missing=view.missing,
-            key_check=view.key_check,
-            access_token=token,
-            parked=view.parked,
-            proposer=proposer,
-        )
-    )
+    turn.draft.tell(view, token=token, proposer=proposer)

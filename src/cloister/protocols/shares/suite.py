@@ -23,38 +23,16 @@ from cloister.primitives.labelled import labelled
 from cloister.protocols.checks import check
 from cloister.protocols.contributions import steps as contribution_steps
 from cloister.protocols.contributions.agreement import Contributions
-from cloister.protocols.contributions.steps import CONTRIBUTION, MEMBERS, Form
-from cloister.protocols.interface import Caps, SenderAuth
+from cloister.protocols.contributions.steps import CONTRIBUTION, Form, caps_of
 from cloister.protocols.record import CTR_HMAC, Cipher
 from cloister.protocols.rounds.suite import RoundsSuite
 
 FORM: Final = Form(suite="shares", answered=False)
-CAPS: Final = Caps(
-    suite=FORM.suite,
-    max_members=MEMBERS,
-    contributory=True,
-    async_join=False,
-    external_join=False,
-    rounds_online=4,
-    identity="x509",
-    user_gate=None,
-    forward_secrecy=True,
-    post_compromise=True,
-    post_quantum=False,
-    sender_auth=SenderAuth.SIGNATURE,
-    phrases={
-        "entity authentication": "mutual, RSA certificates, all pairs",
-        "message origin": "RSA-PSS signature",
-        "forward secrecy": "for each run, and for each message within it",
-        "post-compromise security": "at the next run, if the signing key was not stolen",
-        "contributory": "yes, all members, unbiased except by visible abort",
-        "size": "2 to 32 devices, cost grows with the square",
+CAPS: Final = caps_of(
+    FORM.suite,
+    {
         "join while offline": "no: several visits, not at the same time; shares wait at the relay",
-        "relay trust": "none for content; liveness; order is checked by the log's chain",
         "replay": "context, a window over message numbers, and a MAC before anything is decrypted",
-        "key confirmation": "all members, explicit",
-        "post-quantum": "no",
-        "limits": "an absent member is waited for, then parked",
     },
 )
 

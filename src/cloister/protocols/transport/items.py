@@ -22,8 +22,7 @@ from typing import Any, Final
 
 from cloister.codec.cbor import Fields, enc
 from cloister.primitives import Rng
-from cloister.primitives.rsa import RsaDecryptKey, RsaSigningKey
-from cloister.protocols.context import Context
+from cloister.protocols.context import Context, Keyed
 from cloister.protocols.forms import DEVICE_MOST, HASH, ID
 from cloister.protocols.interface import (
     Channel,
@@ -32,7 +31,6 @@ from cloister.protocols.interface import (
     EntryKind,
     Envelope,
     Me,
-    NotReady,
     Roster,
     State,
 )
@@ -174,7 +172,7 @@ SHELVES: Final[dict[bytes, Shelf[Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Keyed):
     """What one call works with; `agreement` are the suite's steps, `now` is in ms."""
 
     me: Me
@@ -183,20 +181,6 @@ class Turn:
     draft: Draft
     now: int
     rng: Rng
-
-    def signing_key(self) -> RsaSigningKey:
-        """The RSA key that signs; NotReady for a profile without."""
-        key = self.me.keys.rsa_sign
-        if key is None:
-            raise NotReady(State.READ_ONLY)
-        return key
-
-    def decrypt_key(self) -> RsaDecryptKey:
-        """The RSA key that decrypts; NotReady for a profile without."""
-        key = self.me.keys.rsa_decrypt
-        if key is None:
-            raise NotReady(State.READ_ONLY)
-        return key
 
 
 # --- what follows from the items ---------------------------------------------------------------------------
