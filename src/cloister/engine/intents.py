@@ -102,9 +102,11 @@ def _changes(room: Room, intent: Intent) -> list[Change]:
     view = room.session.view
     match intent.kind:
         case "add":
-            return [Add(device) for device in intent.devices if device not in {*view.roster, *view.parked}]
+            here = {*view.roster, *view.parked}
+            return [Add(device) for device in intent.devices if device not in here]
         case "remove":
-            return [Remove(device) for device in intent.devices if device in view.roster]
+            here = set(view.roster)
+            return [Remove(device) for device in intent.devices if device in here]
         case "rekey":
             return [Rekey()] if view.epoch <= intent.epoch else []
         case "owners":

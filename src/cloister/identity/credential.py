@@ -17,6 +17,7 @@ Invariants
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from cloister.errors import PeerError
@@ -59,6 +60,7 @@ def device_id(realm: str, user: str, device: str) -> str:
     return uri
 
 
+@lru_cache(maxsize=4096)
 def parse_device_id(uri: str) -> tuple[str, str, str]:
     """(realm, user, device) of a device id; PeerError("bad_name") for anything else."""
     parts = uri.split("/")
