@@ -25,16 +25,17 @@ class MlsWorld(World):
         await self.until(lambda: all(device.engine.link.idle for device in self.devices.values()))
         await self.until(lambda: all(device.engine.knows(name) for name, device in self.devices.items()))
 
+    def view(self, name: str, room: str) -> tuple[int, int, str, str]:
+        """(epoch, members, state, key check) of a device."""
+        here = self.devices[name].engine.rooms.rooms.get(bytes.fromhex(room))
+        if here is None:
+            return (0, 0, "absent", "")
+        view = here.session.view
+        return (view.epoch, len(view.roster), view.state.value, view.key_check)
+
     def views(self, room: str) -> set[tuple[int, int, str, str]]:
         """(epoch, members, state, key check) of every device."""
-        found = set()
-        for device in self.devices.values():
-            here = device.engine.rooms.rooms.get(bytes.fromhex(room))
-            view = None if here is None else here.session.view
-            found.add((0, 0, "absent", "") if view is None else (
-                view.epoch, len(view.roster), view.state.value, view.key_check
-            ))  # fmt: skip
-        return found
+        return {self.view(name, room) for name in self.devices}
 
     async def one_room_of_all(self) -> None:
         """The first makes a room of everybody; somebody else makes a new key, and all hear the first."""
