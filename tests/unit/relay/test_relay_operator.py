@@ -164,6 +164,25 @@ def test_a_running_relay_answers_over_its_socket(path: Path) -> None:
     assert not (path / "admin.sock").exists()
 
 
+def test_a_user_of_a_running_relay_is_served_no_more_until_enabled(path: Path) -> None:
+    (member,) = populate(path, 1)
+
+    async def work(relay: app.Opened, server: Server) -> None:
+        ((name, disabled),) = [(row["user"], row["disabled"]) for row in await asyncio.to_thread(app.users, path)]
+        assert not disabled
+        async with connect("127.0.0.1", server.port, member) as client:
+            await asyncio.to_thread(app.serve_user, path, name, wanted=False)
+            assert await client.receive() == frames.Bye(code="disabled")
+        with pytest.raises(ConnectionError, match="disabled"):
+            async with connect("127.0.0.1", server.port, member):
+                raise RuntimeError("it was let in")
+        await asyncio.to_thread(app.serve_user, path, name, wanted=True)
+        async with connect("127.0.0.1", server.port, member) as client:
+            await client.create(bytes(16))
+
+    serving(path, work)
+
+
 def test_the_socket_has_a_short_name_however_deep_it_stands(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     app.init_relay(deep, "home.example", "127.0.0.1", 0, listen_on="127.0.0.1")
