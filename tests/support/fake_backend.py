@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from cloister.client import api
@@ -94,7 +95,9 @@ class FakeBackend:
             case api.ListRooms():
                 return self.rooms
             case api.CreateRoom():
-                self.rooms = [room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")]
+                made = room(title=command.title, state="pending", missing=[BOB, CAROL], epoch=0, key_check="")
+                alone = msgspec.structs.replace(made, state="read-only", missing=[], members=made.members[:1])
+                self.rooms = [made if command.members else alone]
                 return self.rooms[0]
             case api.AddMembers() | api.RemoveMembers() | api.RekeyRoom() | api.SetOwners() | api.EndRoom():
                 return self.rooms[0]
@@ -133,8 +136,6 @@ class FakeBackend:
     def _send(self, command: api.Send) -> api.Sent:
         self._sent += 1
         number = 1000 + self._sent
-        if self.stays_queued and command.wait:
-            raise UnavailableError("timeout", "the message is queued and goes out later")
         if self.stays_queued:
             return api.Sent(id=f"{number:064x}", room=command.room, state=api.SendState.QUEUED)
         self.emit(

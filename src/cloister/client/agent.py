@@ -154,7 +154,7 @@ class Driver:
         return listener
 
     async def _sent(self, listener: Listener, queued: values.Sent, timeout_ms: int) -> values.Sent:
-        """Wait until the relay has stored and signed the message."""
+        """The message once the relay has stored and signed it; still queued when the time is over."""
         try:
             async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None):
                 async for event in listener.read():
@@ -163,7 +163,7 @@ class Driver:
                             raise UsageError(event.sent.code or "internal", "the message was not sent")
                         return event.sent
         except TimeoutError:
-            raise UnavailableError("timeout", "the message is queued and goes out later") from None
+            return queued
         raise UnavailableError("closed")
 
     # --- driving ---

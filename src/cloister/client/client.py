@@ -119,7 +119,10 @@ class Client:
         return result
 
     async def send(self, room: str, text: str, *, wait: bool = False, timeout_ms: int = 0) -> api.Sent:
-        """Queue a text; with `wait`, until the relay has stored and signed it (UnavailableError("timeout"))."""
+        """Queue a text; with `wait`, until the relay has stored and signed it.
+
+        After `timeout_ms` (0: as long as it takes) it is given back as it then is: queued, to go out later.
+        """
         result: api.Sent = await self._backend.execute(api.Send(room=room, text=text, wait=wait, timeout=timeout_ms))
         return result
 

@@ -71,6 +71,7 @@ class Chat:
         self._shown: set[str] = set()
         self._on_their_way: set[str] = set()
         self._settled = asyncio.Event()
+        self._link = ""
 
     async def run(self, client: Client, room: RoomInfo) -> None:
         """Show the room and send what is typed, until there is no more input; what was shown is not shown again."""
@@ -109,8 +110,11 @@ class Chat:
                 self._say(view.event_line(event))
             case api.Alarm() if event.room in ("", self._room.id):
                 self._say(view.event_line(event), "bad")
-            case api.ConnectionChanged() | api.UserJoined(alarm=True):
-                self._say(view.event_line(event))
+            case api.ConnectionChanged():
+                before, self._link = self._link, view.event_line(event)
+                self._say(self._link if self._link != before else "")  # each try to connect says it anew
+            case api.UserJoined(alarm=True):
+                self._say(view.event_line(event), "bad")
             case _:
                 pass
 

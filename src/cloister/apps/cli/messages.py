@@ -21,7 +21,7 @@ import click
 
 from cloister.apps.cli.frame import Command, settings_of
 from cloister.apps.cli.session import lasting, patiently, with_client
-from cloister.errors import CloisterError, UnavailableError, UsageError
+from cloister.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from cloister.apps.cli.output import Screen
@@ -45,33 +45,23 @@ def send(ctx: click.Context, to: str, text: str | None, wait: str | None, timeou
     """
     body = _text(text)
 
-    async def work(client: Client) -> Sent | None:
+    async def work(client: Client) -> Sent:
         room = await patiently(client, lambda: client.room(to))
         wait_ms = int(timeout * 1000) if timeout else 0 if wait else GRACE_MS
-        return await _send(client, room.id, body, wait_ms, must=wait is not None)
+        sent = await client.send(room.id, body, wait=True, timeout_ms=wait_ms)
+        if wait and sent.state == "queued":
+            offline = (await client.status()).relay != "online"
+            raise UnavailableError("unreachable" if offline else "not_stored", "the text stays queued")
+        return sent
 
     sent = with_client(settings_of(ctx), work)
     screen = settings_of(ctx).screen
-    if sent is None:
-        screen.record("sent", id=None, room=None, state="queued", seq=None)
+    screen.data(sent.id)
+    screen.record("sent", id=sent.id, room=sent.room, state=sent.state.value, seq=sent.seq or None)
+    if sent.state == "queued":
         screen.say("queued: it goes out when the room's key is agreed and the relay can be reached", "dim")
     else:
-        screen.data(sent.id)
-        screen.record("sent", id=sent.id, room=sent.room, state=sent.state.value, seq=sent.seq or None)
         screen.say("sent: the relay has stored and signed it", "dim")
-
-
-async def _send(client: Client, room: str, text: str, wait_ms: int, *, must: bool) -> Sent | None:
-    """Send, and wait for the relay's signature; None when the text stays queued, which is an error if it `must` go."""
-    try:
-        return await client.send(room, text, wait=True, timeout_ms=wait_ms)
-    except CloisterError as error:
-        if error.code != "timeout":
-            raise
-        if not must:
-            return None
-        offline = (await client.status()).relay != "online"
-        raise UnavailableError("unreachable" if offline else "not_stored", "the text stays queued") from None
 
 
 def _text(text: str | None) -> str:

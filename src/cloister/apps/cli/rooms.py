@@ -40,8 +40,13 @@ def create(ctx: click.Context, name: str, members: str, suite: str) -> None:
         made = await patiently(client, lambda: client.create_room(title, suite=suite, members=names(members)))
         return await _after(client, made)
 
+    from cloister.apps.cli import view
+
     made = with_client(settings_of(ctx), work)
-    _show(settings_of(ctx).screen, made)
+    screen = settings_of(ctx).screen
+    _show(screen, made)
+    if len(made.members) == 1:
+        screen.say(f"nobody else is in it yet: cloister room add {made.id[: view.SHORT_ID]} USER", "dim")
 
 
 @room.command("list")

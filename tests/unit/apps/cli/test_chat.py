@@ -148,6 +148,16 @@ def test_alarms_are_told(backend: FakeBackend, capsys: pytest.CaptureFixture[str
     assert "* not sent: quota" in err
 
 
+def test_a_relay_that_stays_away_is_said_once(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    states = [("offline", "unreachable"), ("offline", "unreachable"), ("connecting", ""), ("offline", "unreachable")]
+    backend.plan = [
+        api.ConnectionChanged(cursor=number, state=state, code=code) for number, (state, code) in enumerate(states, 1)
+    ]
+    talk(backend)
+    said = [line for line in capsys.readouterr().err.splitlines() if "relay:" in line]
+    assert said == ["* relay: offline (unreachable)", "* relay: connecting", "* relay: offline (unreachable)"]
+
+
 def test_at_the_end_of_input_what_is_not_stored_yet_is_said(
     backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:

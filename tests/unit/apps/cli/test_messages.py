@@ -41,7 +41,8 @@ def test_send_into_a_room_that_is_read_only_is_exit_code_9(backend: FakeBackend)
 def test_send_while_offline_is_queued_and_done(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
     backend.stays_queued = True
     assert run(["send", "triad", "hi", "--json", "--timeout", "0.01"]) == 0
-    assert json.loads(capsys.readouterr().out)["state"] == "queued"
+    sent = json.loads(capsys.readouterr().out)
+    assert (sent["state"], sent["id"], sent["room"]) == ("queued", f"{1001:064x}", ROOM)
 
 
 @pytest.mark.parametrize(("relay", "code"), [("online", 8), ("connecting", 3), ("offline", 3)])

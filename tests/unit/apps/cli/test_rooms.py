@@ -42,6 +42,13 @@ def test_a_room_is_made_with_its_members(backend: FakeBackend, capsys: pytest.Ca
     assert "agreeing 1 of 3" in err
 
 
+def test_who_is_alone_in_a_room_is_told_how_to_take_others_in(
+    backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["room", "create", "diary"]) == 0
+    assert f"cloister room add {ROOM[:8]} USER" in capsys.readouterr().err
+
+
 def test_a_made_room_for_programs(backend: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["room", "create", "triad", "--members", "bob", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
