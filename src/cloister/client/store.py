@@ -6,6 +6,7 @@ Invariants
 - Every page of the file is encrypted (ChaCha20-Poly1305) under a 32-byte key that only the profile's vault opens.
 - WAL with synchronous=FULL: `apply` returns when the transaction is on the disk, or raises.
 - secure_delete: a deleted row's bytes are overwritten, so that no used key stays in a free page.
+- What was altered on the disk is `damaged`, where it is read; it is never wrong data.
 - The schema's version stands in `user_version`; a database of a later version is refused, an earlier one migrated.
 """
 
@@ -18,7 +19,7 @@ from typing import Final
 import apsw
 
 from cloister.engine.store import TABLES, Put, Write
-from cloister.errors import UnavailableError, UsageError
+from cloister.errors import UnavailableError
 
 _CREATE: Final = 'CREATE TABLE "{}" (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;'
 _SINCE: Final = {"prekey": 2, "found": 3}
@@ -56,10 +57,8 @@ class DeviceStore:
             self._db.pragma("synchronous", "FULL")
             self._db.pragma("secure_delete", "ON")
             self._migrate()
-        except apsw.NotADBError as error:
-            raise UsageError("wrong_password", "the database does not open with this key") from error
-        except (apsw.CorruptError, apsw.IOError, apsw.CantOpenError, apsw.FullError) as error:
-            raise UnavailableError("disk", str(error)) from error
+        except apsw.Error as error:
+            raise _unavailable(error) from error
 
     def _migrate(self) -> None:
         version = int(self._db.pragma("user_version") or 0)
@@ -72,7 +71,10 @@ class DeviceStore:
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The row, or None."""
-        row = self._db.execute(_GET[table], (key,)).fetchone()
+        try:
+            row = self._db.execute(_GET[table], (key,)).fetchone()
+        except apsw.Error as error:
+            raise _unavailable(error) from error
         return None if row is None else bytes(row[0])
 
     def scan(
@@ -80,11 +82,14 @@ class DeviceStore:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, in key order beyond `after`; with `newest`, from the last down."""
         statement = _SCAN[table, "DESC" if newest else "ASC"]
-        for key, value in self._db.execute(statement, (after, prefix, prefix + _END)):
-            yield bytes(key), bytes(value)
+        try:
+            for key, value in self._db.execute(statement, (after, prefix, prefix + _END)):
+                yield bytes(key), bytes(value)
+        except apsw.Error as error:
+            raise _unavailable(error) from error
 
     def apply(self, writes: Sequence[Write]) -> None:
-        """All writes in one transaction, durable on return; UnavailableError("disk") when it cannot be."""
+        """All writes in one transaction, durable on return; UnavailableError disk or damaged when it cannot be."""
         if not writes:
             return
         try:
@@ -95,8 +100,15 @@ class DeviceStore:
                     else:
                         self._db.execute(_DELETE[write.table], (write.key,))
         except apsw.Error as error:
-            raise UnavailableError("disk", str(error)) from error
+            raise _unavailable(error) from error
 
     def close(self) -> None:
         """Fold the write-ahead log in and release the file."""
         self._db.close()
+
+
+def _unavailable(error: apsw.Error) -> UnavailableError:
+    """Every page has a tag under the key, which the vault vouches for: what does not verify was altered on the disk."""
+    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+        return UnavailableError("damaged", "the profile's database")
+    return UnavailableError("disk", str(error))
