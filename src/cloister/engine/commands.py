@@ -120,6 +120,10 @@ class Commands:
             raise UsageError("usage", f"{suite.caps.suite} rooms have at most {suite.caps.max_members} devices")
         if suite.caps.identity == "x509" and not self.realm.state().certifies:
             raise UsageError("not_ready", f"this realm certifies nobody, {command.suite} needs certificates: use pair")
+        asking = self.requests.asking(suite, devices)
+        if asking is not None:  # whoever asks for a chat with them has said yes
+            self.requests.answer(unit, asking, accept=True)
+            return self._info(asking)
         policy = RoomPolicy(title=title, owners=(self.account.user,))
         room_id = unit.rng(16)
         session, effects = suite.create(self.me, room_id, policy, unit.now, unit.rng)
@@ -212,7 +216,8 @@ class Commands:
     def _send(self, unit: Unit, command: values.Send) -> values.Sent:
         room = self._room(command.room)
         if room.session.view.state in (State.REMOVED, State.READ_ONLY) or not room.readable:
-            raise UsageError("read_only", room.alarms[-1] if room.alarms else str(room.session.view.state))
+            state = f"this chat goes on in room {room.yields_to.hex()}" if room.yields_to else room.session.view.state
+            raise UsageError("read_only", room.alarms[-1] if room.alarms else str(state))
         sender, uri = user_uri(self.account.device), room_uri(self.account.realm, room.id)
         text = compose(command.text, sender=sender, room=uri, rng=unit.rng)
         content = encode_text(text)
@@ -317,4 +322,5 @@ def room_info(room: Room) -> values.RoomInfo:
         entries=room.log.chain.seq,
         head=room.log.chain.hash.hex(),
         alarms=list(room.alarms),
+        goes_on_in=room.yields_to.hex(),
     )

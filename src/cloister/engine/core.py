@@ -385,6 +385,8 @@ class Engine:
         for room in list(self.rooms.rooms.values()):
             if room.log.claims:
                 self.rooms.settle(unit, room)
+            if room.yields_to:
+                self._requests.give_way(unit, room)
         moved, self.rooms.moved = self.rooms.moved, set()
         for room_id in moved:
             if room_id in self.rooms.rooms:

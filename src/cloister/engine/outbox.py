@@ -184,6 +184,10 @@ class Outbox:
         number = self._own.get(log + entry_id)
         return None if number is None else self.rows.get(number)
 
+    def quiet(self, room: bytes) -> bool:
+        """Whether nothing waits to be stored in the room, and all that was sent has come back in its log."""
+        return not self._lanes.get(room)
+
     @property
     def queued(self) -> int:
         """Texts that the relay has not acked."""

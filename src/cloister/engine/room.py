@@ -29,7 +29,8 @@ class Room:
     `entering` are tokens of agreed keys, the newest last, each with the URI of the user who proposed it. The commit of
     one of them will stand in the log, and only the relay knows of which: any member may have proposed to take this
     device in, and so may strangers. `inviter` is the URI of the user by whose invitation the room came
-    here (empty: made here), `opened_at` (ms) when.
+    here (empty: made here), `opened_at` (ms) when. `yields_to` is the room of the same two in which they go on (see
+    `requests`), or empty.
     """
 
     id: bytes
@@ -44,6 +45,7 @@ class Room:
     entering: dict[bytes, str] = field(default_factory=dict)
     inviter: str = ""
     opened_at: int = 0
+    yields_to: bytes = b""
 
     @property
     def token_hash(self) -> bytes:

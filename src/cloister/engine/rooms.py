@@ -111,7 +111,7 @@ class Rooms:
             self.rooms[key] = Room(
                 key, row.suite, session, log, row.token, row.delivered, row.alarms, wake_at=1,
                 entering=dict(zip(row.entering, row.offered_by or [""] * len(row.entering), strict=True)),
-                inviter=row.inviter, opened_at=row.opened_at,
+                inviter=row.inviter, opened_at=row.opened_at, yields_to=row.yields_to,
             )  # fmt: skip
         for key, value in store.scan("run"):
             run = _run_row.decode(value)
@@ -137,7 +137,7 @@ class Rooms:
         row = RoomRow(
             suite=room.suite, token=room.token, delivered=room.delivered, alarms=room.alarms,
             entering=list(room.entering), inviter=room.inviter, opened_at=room.opened_at,
-            offered_by=list(room.entering.values()),
+            offered_by=list(room.entering.values()), yields_to=room.yields_to,
         )  # fmt: skip
         unit.put("room", room.id, rows.encode(row))
 

@@ -16,7 +16,7 @@ class RoomRow(Struct, array_like=True, kw_only=True):
     """A room: its suite, the token of the newest epoch, how far its log was given to the session.
 
     `entering` are the tokens of agreed keys whose commit is awaited, `offered_by` the users who proposed them, in the
-    same order; `inviter` is a user's URI, `opened_at` in ms.
+    same order; `inviter` is a user's URI, `opened_at` in ms, `yields_to` the room that a crossing request made.
     """
 
     suite: str
@@ -27,6 +27,7 @@ class RoomRow(Struct, array_like=True, kw_only=True):
     inviter: str = ""
     opened_at: int = 0
     offered_by: list[str] = []
+    yields_to: bytes = b""
 
 
 class RunRow(Struct, array_like=True, kw_only=True):

@@ -55,7 +55,7 @@ class RoomInfo(Value, frozen=True):
     missing: list[str] = []
     """Devices whose answer is awaited."""
     awaits: str = ""
-    """What they owe: hellos, shares, confirms (`commit` when only that is missing), or acknowledgements."""
+    """What they owe: hellos, shares, confirms (`commit` when only that is missing), acknowledgements, a response."""
     confirmed: list[str] = []
     """Devices that have proved to this one that they hold the key, in suites whose members do."""
     parked: list[str] = []
@@ -68,6 +68,8 @@ class RoomInfo(Value, frozen=True):
     """Codes of what the relay was caught at in this room."""
     asks: str = ""
     """Who asks for this room and waits for this person's answer; empty when nobody does."""
+    goes_on_in: str = ""
+    """The room in which these two go on, where each had asked the other at once; empty everywhere else."""
 
 
 class MessageInfo(Value, frozen=True):

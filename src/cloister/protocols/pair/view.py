@@ -21,7 +21,6 @@ from cloister.protocols.interface import (
     Add,
     Change,
     DeviceId,
-    EpochChanged,
     Me,
     Rekey,
     Remove,
@@ -47,7 +46,7 @@ from cloister.protocols.pair.items import (
     RoomItem,
     Standing,
 )
-from cloister.protocols.pair.steps import NAME, Steps
+from cloister.protocols.pair.steps import NAME, REQUESTER, Steps
 
 SHELVES: Final[dict[bytes, Shelf[Any]]] = {
     shelf.name: shelf
@@ -105,6 +104,16 @@ def missing(draft: Draft, room: RoomItem, me: DeviceId) -> tuple[DeviceId, ...]:
     return (room.peer,) if draft.get(EPOCH) is None or draft.get(UNPROVEN) is not None else ()
 
 
+def awaits(draft: Draft, room: RoomItem) -> str:
+    """What the peer owes to an own request: its `response`; `prekey` while none was sent, for the relay is asked."""
+    if room.out or not room.peer:
+        return ""
+    if draft.get(WANT) is not None:
+        return "prekey"
+    asked = any(each.side == REQUESTER and not each.proven for _, each in draft.all(AGREED))
+    return "response" if asked or draft.get(OFFER) is not None or draft.get(UNPROVEN) is not None else ""
+
+
 def view_of(draft: Draft, room: RoomItem, room_id: RoomId, me: DeviceId) -> SessionView:
     """The state for surfaces."""
     standing = draft.get(EPOCH)
@@ -117,6 +126,7 @@ def view_of(draft: Draft, room: RoomItem, room_id: RoomId, me: DeviceId) -> Sess
         state=state_of(draft, room),
         policy=room.policy,
         missing=missing(draft, room, me),
+        awaits=awaits(draft, room),
         key_check=standing.key_check if standing else "",
         pending_changes=_pending(draft, room),
     )
@@ -135,15 +145,4 @@ def _pending(draft: Draft, room: RoomItem) -> tuple[Change, ...]:
 
 def progress(turn: Turn, *, token: bytes | None = None, began_by: int = 0) -> None:
     """Tell that the session's state moved."""
-    view = view_of(turn.draft, turn.room, turn.room_id, turn.me.device)
-    turn.draft.emit(
-        EpochChanged(
-            epoch=view.epoch,
-            roster=view.roster,
-            state=view.state,
-            missing=view.missing,
-            key_check=view.key_check,
-            access_token=token,
-            began_by=began_by,
-        )
-    )
+    turn.draft.tell(view_of(turn.draft, turn.room, turn.room_id, turn.me.device), token=token, began_by=began_by)
