@@ -13,6 +13,7 @@ Invariants
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +30,7 @@ from cloister.engine.unit import Unit
 from cloister.errors import PeerError
 from cloister.identity.certificate import build_requests
 from cloister.identity.mailbox import KEY_DAYS, MailboxKey
+from cloister.identity.realm import DeviceRecord
 from cloister.primitives.dh import DhKey
 from cloister.wire import frames, limits
 
@@ -56,6 +58,9 @@ class Upkeep:
         self._keys = MailboxKeys(since=0, told=True)
         self._published = False
         self._ask_after = 0
+        self._read = 0
+        """The size of the realm log as of which `_record` is this device's, or None because it does not count."""
+        self._record: DeviceRecord | None = None
 
     def load(self, unit: Unit) -> None:
         """Take up what an earlier process left."""
@@ -99,10 +104,16 @@ class Upkeep:
 
     def _ends(self) -> int:
         """When this device's certificates end (ms), or 0 when it does not count."""
-        try:
-            return self._realm.state().device(self.account.device).not_after
-        except PeerError:
-            return 0
+        record = self._own()
+        return record.not_after if record else 0
+
+    def _own(self) -> DeviceRecord | None:
+        """This device in the realm log, looked up once for each size of it."""
+        if self._read != self._realm.size:
+            self._read, self._record = self._realm.size, None
+            with suppress(PeerError):
+                self._record = self._realm.state().device(self.account.device)
+        return self._record
 
     # --- mailbox key ----------------------------------------------------------------------------------------
 
@@ -140,12 +151,9 @@ class Upkeep:
 
     def _adopt(self, unit: Unit) -> None:
         """The certificates that the realm log has are this device's."""
-        try:
-            certificates = self._realm.state().device(self.account.device).certificates
-        except PeerError:
-            return
-        if certificates != self.account.chain:
-            self._take(unit, replace(self.account, chain=certificates))
+        record = self._own()
+        if record is not None and record.certificates != self.account.chain:
+            self._take(unit, replace(self.account, chain=record.certificates))
 
     def _take(self, unit: Unit, account: Account) -> None:
         self.account = self._link.account = account
