@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from cloister.errors import PeerError
-from cloister.primitives.dh import KEY_SIZE, DhKey
+from cloister.primitives.dh import DhKey
 from cloister.protocols.context import Party
 from cloister.protocols.contributions import steps as steps_of
 from cloister.protocols.contributions.items import EARLY, MINE, NOTHING, PEER, Mine, Peer, Said
@@ -153,12 +153,12 @@ class Contributions(Generic[_Steps]):
         mine = Mine(
             contribution=turn.rng(steps_of.CONTRIBUTION),
             opening=turn.rng(steps_of.OPENING),
-            ephemeral=turn.rng(KEY_SIZE),
+            ephemeral=DhKey.generate(turn.rng),
         )
         hello = Hello(
             sender=me,
             commitment=self.steps.commitment(party.ctx, me, mine.contribution, mine.opening),
-            ephemeral=DhKey(mine.ephemeral).public,
+            ephemeral=mine.ephemeral.public,
         )
         signed = replace(hello, signature=self.form.sign(turn.signing_key(), party.ctx, hello))
         peer = Peer(
@@ -256,7 +256,7 @@ class Contributions(Generic[_Steps]):
         if self._once(hearing):
             return
         others = [peer.commitment for peer in _peers(hearing.turn.draft, hearing.run) if peer.commitment]
-        own = DhKey(_mine(hearing.turn.draft, hearing.run).ephemeral)
+        own = _mine(hearing.turn.draft, hearing.run).ephemeral
         with _blame(hearing):
             self.steps.distinct(message.commitment, others)
             steps_of.check_ephemeral(own, message.ephemeral)
@@ -274,7 +274,7 @@ class Contributions(Generic[_Steps]):
         expected = tuple(j for j in range(hearing.party.size) if j != i)
         with _blame(hearing):
             steps_of.check_complete(tuple(j for j, _ in message.wrapped), expected)
-            own = DhKey(_mine(hearing.turn.draft, hearing.run).ephemeral)
+            own = _mine(hearing.turn.draft, hearing.run).ephemeral
             wrapped = self.steps.unwrap(hearing.party.ctx, i, me, own, dict(message.wrapped)[me])
             payload = self.steps.decrypt(hearing.party, hearing.turn.decrypt_key(), i, me, wrapped)
             steps_of.check_opening(self.steps, hearing.party.ctx, i, payload, peer.commitment)

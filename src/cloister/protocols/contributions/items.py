@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.codec.cbor import Fields, enc
-from cloister.primitives.dh import KEY_SIZE
+from cloister.primitives.dh import KEY_SIZE, DhKey
 from cloister.protocols.contributions.steps import CONTRIBUTION, KINDS, OPENING
 from cloister.protocols.forms import HASH, ID
 from cloister.protocols.items import Shelf
@@ -26,11 +26,11 @@ class Mine:
 
     contribution: bytes = field(repr=False)
     opening: bytes = field(repr=False)
-    ephemeral: bytes = field(repr=False)
+    ephemeral: DhKey = field(repr=False)
 
     def encode(self) -> bytes:
         """The stored form."""
-        return enc(self.contribution, self.opening, self.ephemeral)
+        return enc(self.contribution, self.opening, self.ephemeral.private_bytes())
 
     @classmethod
     def decode(cls, data: bytes) -> Mine:
@@ -39,7 +39,7 @@ class Mine:
         mine = cls(
             contribution=fields.octets("contribution", CONTRIBUTION),
             opening=fields.octets("opening", OPENING),
-            ephemeral=fields.octets("ephemeral", KEY_SIZE),
+            ephemeral=DhKey(fields.octets("ephemeral", KEY_SIZE)),
         )
         fields.end()
         return mine
