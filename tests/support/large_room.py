@@ -1,6 +1,6 @@
 """A realm of many devices of which few are live: the others have published key packages and stay away.
 
-    realm = LargeRealm(1_000)                          # m0000 ... m0999
+    realm = LargeRealm(1_000)                          # m0000 ... m0999; with a path: the relay's rows are in SQLite
     world = live(story, realm, spread(realm, 12), LargeWorld)
 
 A device that stays away may come later: what is private of its packages stands in its store (`come`). Everything else
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from cloister.client.suites import SUITES
 from cloister.engine import rows
@@ -18,6 +20,7 @@ from cloister.engine.rows import OwnPrekey
 from cloister.engine.store import Put
 from cloister.protocols.interface import Me, PreKey
 from cloister.relay.store.interface import PrekeyRow, PutPrekey
+from cloister.relay.store.sqlite import SqliteStore
 from cloister.testing.clock import EPOCH
 from cloister.testing.member import Device
 from cloister.testing.realm import DAY_MS, SmallRealm
@@ -29,7 +32,8 @@ MLS = SUITES["mls"]
 class LargeRealm(SmallRealm):
     """A realm in which each device has published two key packages, and one of last resort, an hour ago."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, path: Path | None = None) -> None:
+        self.path = path
         rng = random.Random(f"large {count}").randbytes
         super().__init__([f"m{number:04}" for number in range(count)], rng)
         self.private: dict[str, list[PreKey]] = {}
@@ -40,6 +44,14 @@ class LargeRealm(SmallRealm):
                 PutPrekey(PrekeyRow(me.device, "mls", p.ref, p.not_before, p.expires, p.last_resort, p.public))
                 for p in self.private[name]
             )
+
+    def store(self) -> Any:
+        """A relay's store with all of it."""
+        if self.path is None:
+            return super().store()
+        store = SqliteStore(self.path, "OFF")
+        store.apply(self._writes)
+        return store
 
 
 class LargeWorld(MlsWorld):
