@@ -26,9 +26,13 @@ from cloister.protocols.checks import check
 from cloister.protocols.forms import HASH, ID, head_items, read_head, texts
 from cloister.protocols.interface import (
     READ_ONLY_ITEM,
+    Channel,
+    ChannelKind,
     DeviceId,
+    EntryKind,
     Envelope,
     Me,
+    Post,
     RoomPolicy,
     Roster,
     SignedHead,
@@ -340,6 +344,15 @@ def seal_entry(
     )
     turn.draft.put(SEND, epoch.th, following)
     return payload
+
+
+def post_entry(
+    turn: Sitting, epoch: Epoch, content: bytes, *, kind: EntryKind, entry_id: bytes, head: SignedHead | None
+) -> None:
+    """Seal an entry and post it to the room's log."""
+    payload = seal_entry(turn, epoch, content, kind=kind, entry_id=entry_id, head=head)
+    channel = Channel(ChannelKind.ROOM, turn.room)
+    turn.draft.emit(Post(channel=channel, kind=kind, entry_id=entry_id, payload=payload))
 
 
 @dataclass(frozen=True, slots=True)

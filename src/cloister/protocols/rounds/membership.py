@@ -27,14 +27,11 @@ from cloister.protocols.forms import ID
 from cloister.protocols.interface import (
     Add,
     Change,
-    Channel,
-    ChannelKind,
     DeviceId,
     EntryKind,
     Leave,
     NotReady,
     OpenRun,
-    Post,
     Remove,
     RoomPolicy,
     Roster,
@@ -57,10 +54,10 @@ from cloister.protocols.rounds.epochs import (
     current,
     open_runs,
     ordered_out,
+    post_entry,
     record_of,
     room_of,
     runs_of,
-    seal_entry,
     silenced,
     standing_orders,
     verify_key,
@@ -140,9 +137,7 @@ def give_order(turn: Turn, epoch: Epoch, removed: Roster) -> None:
     ).signed(turn.signing_key())
     entry_id, head = turn.rng(ID), turn.draft.get(HEAD)
     turn.draft.put(ORDER, order.id, StandingOrder(order=order, seen_at=turn.now, entry_id=entry_id))
-    payload = seal_entry(turn, epoch, order.encode(), kind=EntryKind.HANDSHAKE, entry_id=entry_id, head=head)
-    channel = Channel(ChannelKind.ROOM, turn.room)
-    turn.draft.emit(Post(channel=channel, kind=EntryKind.HANDSHAKE, entry_id=entry_id, payload=payload))
+    post_entry(turn, epoch, order.encode(), kind=EntryKind.HANDSHAKE, entry_id=entry_id, head=head)
 
 
 @check("RUN-09")
@@ -231,10 +226,27 @@ def _logged(turn: Turn, order: Order) -> None:
         turn.draft.put(ORDER, order.id, replace(standing, logged=True))
 
 
-def lapsed_members(turn: Turn, epoch: Epoch) -> Roster:
+def lapsed_members(turn: epochs.Sitting, epoch: Epoch) -> Roster:
     """Members that are revoked or out of their user's manifest by now."""
     size = turn.me.directory().size
     return tuple(device for device in epoch.roster if not counts(turn, device, size))
+
+
+class Lapsed:
+    """As `lapsed_members`, asked once for each size of the realm log and epoch."""
+
+    __slots__ = ("_asked", "_found")
+
+    def __init__(self) -> None:
+        self._asked: tuple[int, bytes] | None = None
+        self._found: Roster = ()
+
+    def members(self, turn: epochs.Sitting, epoch: Epoch) -> Roster:
+        """Who they are now."""
+        asked = turn.me.directory().size, epoch.th
+        if self._asked != asked:
+            self._asked, self._found = asked, lapsed_members(turn, epoch)
+        return self._found
 
 
 def put_out_lapsed(turn: Turn, epoch: Epoch) -> None:

@@ -23,8 +23,6 @@ from cloister.protocols.context import Party
 from cloister.protocols.interface import (
     Behind,
     Change,
-    Channel,
-    ChannelKind,
     Effects,
     EntryId,
     EntryKind,
@@ -32,9 +30,7 @@ from cloister.protocols.interface import (
     Fault,
     Me,
     NotReady,
-    Post,
     RoomId,
-    Roster,
     SessionView,
     SignedHead,
     State,
@@ -54,7 +50,6 @@ from cloister.protocols.rounds.epochs import (
     ROOM,
     SEND,
     SKIP,
-    Epoch,
     RoomState,
     current,
     runs_of,
@@ -64,8 +59,8 @@ from cloister.protocols.rounds.membership import (
     HERE,
     PARKING,
     SEEN,
+    Lapsed,
     ask,
-    lapsed_members,
 )
 from cloister.protocols.rounds.taking import NEWLY_RESTORED, judge_waiting, take
 from cloister.protocols.rounds.view import progress, view_of
@@ -105,8 +100,7 @@ class RoundsSession:
         self._shelves = shelves_of(agreement)
         self._parties: dict[bytes, Party] = {}
         self._alarm: int | None = None
-        self._checked: tuple[int, bytes] | None = None
-        self._lapsed: Roster = ()
+        self._lapsed = Lapsed()
         self._view: SessionView | None = None  # what the items show; forgotten when they change
 
     @classmethod
@@ -205,21 +199,11 @@ class RoundsSession:
             raise NotReady(view.state, view.missing)
         if next(turn.draft.all(WAITING), None) is not None:  # the log shows that this epoch has ended
             raise NotReady(State.FROZEN, view.missing)
-        lapsed = self._lapsed_members(turn, epoch)
+        lapsed = self._lapsed.members(turn, epoch)
         if lapsed:
             raise NotReady(State.FROZEN, lapsed)
-        payload = epochs.seal_entry(turn, epoch, content, kind=EntryKind.APPLICATION, entry_id=entry_id, head=head)
-        channel = Channel(ChannelKind.ROOM, self._room)
-        turn.draft.emit(Post(channel=channel, kind=EntryKind.APPLICATION, entry_id=entry_id, payload=payload))
+        epochs.post_entry(turn, epoch, content, kind=EntryKind.APPLICATION, entry_id=entry_id, head=head)
         return self.finish(turn)
-
-    def _lapsed_members(self, turn: Turn, epoch: Epoch) -> Roster:
-        """As `lapsed_members`, asked once for each size of the realm log and epoch."""
-        size = self._me.directory().size
-        if self._checked != (size, epoch.th):
-            self._checked = (size, epoch.th)
-            self._lapsed = lapsed_members(turn, epoch)
-        return self._lapsed
 
     def export(self, label: str, context: bytes, length: int, *, pending: bool = False) -> bytes:
         """A secret of the epoch, or of the agreed run whose commit is awaited; NotReady where there is none."""

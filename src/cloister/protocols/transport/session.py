@@ -26,8 +26,6 @@ from cloister.protocols import record as records
 from cloister.protocols.interface import (
     Behind,
     Change,
-    Channel,
-    ChannelKind,
     Effects,
     EntryId,
     EntryKind,
@@ -36,7 +34,6 @@ from cloister.protocols.interface import (
     Leave,
     Me,
     NotReady,
-    Post,
     RoomId,
     RoomPolicy,
     Roster,
@@ -51,7 +48,7 @@ from cloister.protocols.rounds import epochs
 from cloister.protocols.rounds.agreement import RunBroken, fault_of
 from cloister.protocols.rounds.commits import drop_epoch
 from cloister.protocols.rounds.epochs import EPOCH, READ_ON, READ_ONLY, ROOM, Epoch, RoomState, current, room_of
-from cloister.protocols.rounds.membership import TURN_APART, counts
+from cloister.protocols.rounds.membership import TURN_APART, Lapsed
 from cloister.protocols.rounds.run import DAY, HOUR, MINUTE
 from cloister.protocols.transport.inviting import invite, leave, pending, rank, require_rights, wish
 from cloister.protocols.transport.items import (
@@ -92,7 +89,7 @@ class TransportSession:
         self._room = room
         self._stock = stock
         self._alarm: int | None = None
-        self._gone: tuple[int, bytes, Roster] = (0, b"", ())
+        self._lapsed = Lapsed()
 
     @classmethod
     def fresh(
@@ -198,20 +195,11 @@ class TransportSession:
         state, epoch = state_of(turn.draft, self._agreement), current(turn.draft)
         if state is not State.READY or epoch is None:
             raise NotReady(state, unconfirmed(turn.draft, self._agreement, epoch) if epoch else ())
-        gone = self._lapsed(turn, epoch)
+        gone = self._lapsed.members(turn, epoch)
         if gone:
             raise NotReady(State.FROZEN, gone)
-        payload = epochs.seal_entry(turn, epoch, content, kind=EntryKind.APPLICATION, entry_id=entry_id, head=head)
-        channel = Channel(ChannelKind.ROOM, self._room)
-        turn.draft.emit(Post(channel=channel, kind=EntryKind.APPLICATION, entry_id=entry_id, payload=payload))
+        epochs.post_entry(turn, epoch, content, kind=EntryKind.APPLICATION, entry_id=entry_id, head=head)
         return self.finish(turn)
-
-    def _lapsed(self, turn: Turn, epoch: Epoch) -> Roster:
-        """The members whom the realm does not count any more, asked once for each size of its log and epoch."""
-        size = self._me.directory().size
-        if self._gone[:2] != (size, epoch.th):
-            self._gone = (size, epoch.th, tuple(name for name in epoch.roster if not counts(turn, name, size)))
-        return self._gone[2]
 
     def export(self, label: str, context: bytes, length: int, *, pending: bool = False) -> bytes:
         """A secret of the standing epoch; of a pending one none is at hand before its commit was read (NotReady)."""
