@@ -38,7 +38,7 @@ class Typed:
         self._rest = b""
         self._ended = False
         loop = asyncio.get_running_loop()
-        arguments = (sys.stdin.fileno(), loop, self._queue)
+        arguments = (os.dup(sys.stdin.fileno()), loop, self._queue)  # its number stays the reader's to the end
         threading.Thread(target=_read, args=arguments, name="standard input", daemon=True).start()
 
     def __aiter__(self) -> Typed:
@@ -66,6 +66,7 @@ def _read(descriptor: int, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue
             data = b""
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(queue.put_nowait, data)
+    os.close(descriptor)
 
 
 def _next(descriptor: int) -> bytes:
