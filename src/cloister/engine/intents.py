@@ -63,6 +63,8 @@ class Intents:
     def work(self, unit: Unit, room: Room) -> None:
         """The room has moved: drop what is true, try again what is not."""
         for number, intent in list(self._of.get(room.id, {}).items()):
+            if _shrink(room, intent):
+                unit.put("intent", room.id + rows.key(number), rows.encode(intent))
             changes = _changes(room, intent)
             if not changes or room.session.view.state is State.REMOVED:
                 self._drop(unit, room, number)
@@ -95,6 +97,18 @@ class Intents:
     def _drop(self, unit: Unit, room: Room, number: int) -> None:
         self._of[room.id].pop(number, None)
         unit.delete("intent", room.id + rows.key(number))
+
+
+def _shrink(room: Room, intent: Intent) -> bool:
+    """Whether a part of an intent has come true: that is wished no more, whatever becomes of the others.
+
+    Who was taken in and is put out again, by anybody, is not taken in again because somebody else is still awaited.
+    """
+    if intent.kind not in ("add", "remove"):
+        return False
+    members, before = set(room.session.view.roster), len(intent.devices)
+    intent.devices = [device for device in intent.devices if (device in members) is (intent.kind == "remove")]
+    return len(intent.devices) < before
 
 
 def _changes(room: Room, intent: Intent) -> list[Change]:

@@ -81,6 +81,9 @@ LEAVE_TURN: Final = 5_000
 """Between the turns (ms) of members who may commit somebody's leaving; shorter where there are many."""
 LEAVE_MOST: Final = 120_000
 """After it (ms) everybody has had its turn: whoever is online thaws the room."""
+RETRY: Final = 30_000
+"""Pause (ms) before key packages are asked for again; doubled up to RETRY_MOST."""
+RETRY_MOST: Final = 1_800_000
 RENEW_TURN: Final = 1_000
 """Between the turns (ms) of those who entered by packages of last resort; a room takes as many commits."""
 
@@ -106,6 +109,7 @@ class MlsRoom:
         self.token = b""
         self.leave_at = 0
         self.renew_at = 0
+        self.pause = RETRY
         self._read_only = False
         self._stored: dict[bytes, bytes] = {}
         self._group_keys: set[bytes] = set()
@@ -179,7 +183,7 @@ class MlsRoom:
             missing=self.want.adds if self.want is not None else (),
             key_check=self._key_check(),
             joined_at=self.room.joined_at,
-            pending_changes=self.want.changes if self.want is not None else (),
+            pending_changes=self.want.changes if self.want is not None and self.want.message else (),
         )
 
     def _key_check(self) -> str:

@@ -2,7 +2,7 @@
 
 Source: docs/spec/mls-rooms.md ("Changes"). A change is one commit. Who is taken in must have a key package at the
 relay: `Need("prekeys", devices)` asks for them, `answer("prekeys", ...)` goes on; devices without one stay in
-`view.missing` and are asked for again every RETRY.
+`view.missing` and are asked for again after RETRY, then less and less often.
 
     answer("prekeys", enc([[device, package, ref, not_before, not_after], ...]))     others' packages; times in ms
     answer("prekey", enc(public, private, ref, expires, last_resort))                an own one, for a held Welcome
@@ -10,8 +10,8 @@ relay: `Need("prekeys", devices)` asks for them, `answer("prekeys", ...)` goes o
     answer("commit-refused", entry_id)                                               the relay did not take the commit
 
 Invariants
-- At most one change is under way: from `change` until an epoch begins, or the relay has refused the commit. Who could
-  not enter by the own commit (no package yet, no place in its frame) is asked in by the next one.
+- At most one commit is under way, until an epoch begins or the relay has refused it. Who could not enter by the own
+  commit (no package yet, no place in its frame) is asked in by the next one; other changes do not wait for them.
 - A commit takes along whoever the realm does not count any more, and whoever has asked to leave.
 - A package that does not fit what its owner declared, or the group, is a `Fault` that names the owner; others enter.
 - Who entered by a package of last resort renews its leaf once it stands in the log, when its turn comes and it may.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from cloister.codec.cbor import Fields
 from cloister.errors import PeerError, UsageError
@@ -69,10 +68,7 @@ from cloister.protocols.interface import (
 from cloister.protocols.mls import rules
 from cloister.protocols.mls.entering import access_token, sealed_tree
 from cloister.protocols.mls.items import ADDS_MOST, SENT_MOST, Invitation, Want
-from cloister.protocols.mls.room import MlsRoom, envelope_key, leave_context
-
-RETRY: Final = 30_000
-"""Pause (ms) before key packages are asked for again."""
+from cloister.protocols.mls.room import RETRY, RETRY_MOST, MlsRoom, envelope_key, leave_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +106,37 @@ class MlsSession(MlsRoom):
     # --- changes -------------------------------------------------------------------------------------------
 
     def change(self, changes: Sequence[Change], now: int, rng: Rng) -> Effects:
-        """One commit for all changes; UsageError where the policy forbids it, NotReady while another is under way."""
+        """One commit for all changes; UsageError where the policy forbids it, NotReady while another is under way.
+
+        Nothing waits behind newcomers who have no packages: it is committed without them, and they are asked again.
+        """
         state = self.state
-        if state is State.REMOVED or self.restored_copy or self.want is not None:
+        if state is State.REMOVED or self.restored_copy or (self.want is not None and self.want.message):
             raise NotReady(state)
         if any(isinstance(change, Leave) for change in changes):
             if len(changes) > 1:
                 raise UsageError("usage", "who leaves changes nothing else")
             return self._leave(rng)
-        want = self._wish(changes)
+        wish = self._wish(changes)
+        want = self._beside_waiting(wish)
         self._require_rights(want)
-        if want.adds:
-            self.want, self.retry_at = want, 0
+        if wish.adds:
+            self.want, self.retry_at, self.pause = want, 0, RETRY
             return self.finish(self.progress(), *self.ask_again(now))
         return self._commit(want, [], now, rng)
+
+    def _beside_waiting(self, wish: Want) -> Want:
+        """The wish, and what waits for packages already; NotReady when nothing in it is new."""
+        waiting = self.want
+        if waiting is None:
+            return wish
+        if wish.adds and set(wish.adds) <= set(waiting.adds) and not wish.removes and wish.policy is None:
+            raise NotReady(self.state, waiting.adds)
+        return Want(
+            adds=tuple(sorted({*waiting.adds, *wish.adds})),
+            removes=tuple(sorted({*waiting.removes, *wish.removes})),
+            policy=wish.policy or waiting.policy,
+        )
 
     def _wish(self, changes: Sequence[Change]) -> Want:
         """The changes as one; UsageError for devices that are in, or out, already."""
@@ -134,8 +147,6 @@ class MlsSession(MlsRoom):
             raise UsageError("roster", "add who is out, remove who is in")
         if self.me.device in removes:
             raise UsageError("usage", "a device leaves by Leave")
-        if len(self.roster) + len(adds) - len(removes) > rules.MEMBERS:
-            raise UsageError("quota", f"a room has at most {rules.MEMBERS} devices")
         if not changes or not all(
             isinstance(each, (interface.Add, interface.Remove, SetPolicy, Rekey)) for each in changes
         ):
@@ -147,6 +158,8 @@ class MlsSession(MlsRoom):
 
     def _require_rights(self, want: Want) -> None:
         """UsageError for what the others would refuse."""
+        if len(self.roster) + len(want.adds) - len(want.removes) > rules.MEMBERS:
+            raise UsageError("quota", f"a room has at most {rules.MEMBERS} devices")
         directory, size = self.me.directory(), self._log_size()
         wanted = rules.Wanted(by=self.me.device, added=want.adds, removed=want.removes, policy=want.policy)
         try:
@@ -160,7 +173,7 @@ class MlsSession(MlsRoom):
         if self.want is None or self.want.message or not self.want.adds:
             return ()
         if self.retry_at <= now:
-            self.retry_at = now + RETRY
+            self.retry_at, self.pause = now + self.pause, min(2 * self.pause, RETRY_MOST)
             return (Need(what="prekeys", ids=tuple(each.encode() for each in self._batch())), Wake(at=self.retry_at))
         return (Wake(at=self.retry_at),)
 
@@ -386,6 +399,7 @@ class MlsSession(MlsRoom):
             raise UsageError("not_ready", "nobody is here who could carry it out")
         if self.me.device in self.leaving:
             raise NotReady(self.state)
+        self.want = None
         entry_id = rng(ID)
         outer = rules.Outer(entry_id=entry_id, kind=EntryKind.HANDSHAKE, head=self.room.head)
         message = self.group.propose(SelfRemove(), 0, rng, outer.encode())
