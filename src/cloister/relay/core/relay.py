@@ -261,9 +261,13 @@ class RelayCore:
         """
         devices = self.directory.realm.user(user).devices
         self.exclusion.put(user, not wanted)
-        if not wanted:
+
+        def end(_now: int) -> None:
             for device in devices:
-                self._gathering.after(lambda _, device=device: self._end(device, "disabled"))  # type: ignore[misc]
+                self._end(device, "disabled")
+
+        if not wanted:
+            self._gathering.after(end)
 
     # --- frames ---------------------------------------------------------------------------------------------
 
