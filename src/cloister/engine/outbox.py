@@ -44,6 +44,8 @@ MAIL_KEY: Final = b"mail key "
 FRAME_ROOM: Final = limits.FRAME.value - 4 * limits.KIB
 """Bytes of a frame that mailbox items may take."""
 PART: Final = limits.PART.value
+STAGED: Final = limits.STAGE_LIFE.value // 2
+"""How long (ms) what went up in parts is taken to wait at the relay."""
 RETRY: Final = 2_000
 """Pause (ms) after the relay refused for a limit; doubled up to RETRY_MOST."""
 RETRY_MOST: Final = 60_000
@@ -68,6 +70,8 @@ class Outbox:
     _lanes: dict[bytes, dict[int, None]] = field(default_factory=dict)
     _sent: set[int] = field(default_factory=set)
     _own: dict[bytes, int] = field(default_factory=dict)
+    _staged: dict[bytes, int] = field(default_factory=dict)
+    """Digest of what went up in parts over this connection -> when (ms)."""
     _mail_keys: dict[str, bytes | None] = field(default_factory=dict)
     _keys_from: int = 0
     _keys_asked: bool = False
@@ -208,6 +212,7 @@ class Outbox:
     def disconnected(self) -> None:
         """Everything unanswered goes out again on the next connection."""
         self._sent.clear()
+        self._staged.clear()
         self._mail_keys.clear()
         self._keys_asked = False
         self.retry_at = 0
@@ -272,13 +277,17 @@ class Outbox:
         return frame
 
     def _stage(self, unit: Unit, data: bytes) -> frames.Staged:
-        """Send the bytes in parts; what stands for them in the commit."""
+        """Send the bytes in parts, unless they wait there since the last try; what stands for them in the commit."""
         digest = sha256(data)
+        staged = frames.Staged(hash=digest, size=len(data))
+        if self._staged.get(digest, -STAGED) + STAGED > unit.now:
+            return staged
+        self._staged[digest] = unit.now
         for offset in range(0, len(data), PART):
             part, rid = data[offset : offset + PART], self.link.request(Asked("stage"))
             stage = frames.Stage(rid=rid, hash=digest, size=len(data), offset=offset, data=part)
             unit.transmit(frames.encode(stage))
-        return frames.Staged(hash=digest, size=len(data))
+        return staged
 
     def _seal_items(self, unit: Unit, row: Outgoing) -> bool:
         """Seal the row's mailbox items, once all their recipients' keys are known."""
@@ -383,6 +392,7 @@ class Outbox:
             self.save(unit, row)
             self.told_sent(unit, row, seq)
         else:
+            self._staged.clear()
             self.drop(unit, row)
         return row
 
@@ -400,6 +410,7 @@ class Outbox:
         elif row.kind == "text" and code == "conflict":
             self.unseal(unit, row)
         else:
+            self._staged.clear()
             self.drop(unit, row)
             if row.kind == "text":
                 self._tell(unit, row, SendState.FAILED, code)

@@ -40,6 +40,7 @@ from cloister.protocols.interface import (
     Commit,
     Deliver,
     Direct,
+    Directory,
     Drop,
     Effect,
     Effects,
@@ -97,6 +98,7 @@ class Rooms:
         self._me = me
         self._suites = suites
         self._link = link
+        self._judged: tuple[Directory | None, dict[str, bool]] = (None, {})
         self._messages = messages
         self._need_realm = need_realm
 
@@ -387,11 +389,12 @@ class Rooms:
     def revoked(self, device: str) -> bool:
         """Whether the realm log has revoked the device or taken it out of its user's manifest."""
         directory = self._me.directory()
-        try:
-            directory.device(device, directory.size)
-        except PeerError as error:
-            return error.code in ("revoked", "not_in_manifest")
-        return False
+        if self._judged[0] is not directory:  # a text asks for all members: each is judged once
+            self._judged = (directory, {})
+        judged = self._judged[1]
+        if device not in judged:
+            judged[device] = _out(directory, device)
+        return judged[device]
 
     def _show_own(self, unit: Unit, room: Room, row: Outgoing, entry: Entry) -> None:
         self._messages.show(
@@ -460,6 +463,14 @@ class Rooms:
             lambda cursor: Alarm(cursor=cursor, code=code, room=room.id.hex(), peer=peer, detail=detail, proof=proof)
         )
         self.moved.add(room.id)
+
+
+def _out(directory: Directory, device: str) -> bool:
+    try:
+        directory.device(device, directory.size)
+    except PeerError as error:
+        return error.code in ("revoked", "not_in_manifest")
+    return False
 
 
 def _needed(effects: Effects) -> int:
