@@ -69,7 +69,15 @@ def main() -> int:
 
 
 def harden() -> None:
-    """Files that this process makes are its user's alone, and a crash leaves no memory image."""
+    """Files that this process makes are its user's alone, and a crash leaves no memory image.
+
+    A standard stream that is closed becomes /dev/null: else the next file, a database perhaps, would take its number
+    and what is meant for it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            lowest = os.open(os.devnull, os.O_RDWR)  # the number that is free is the stream's
+            setattr(sys, name, os.fdopen(lowest, "w" if number else "r"))
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -141,6 +141,19 @@ def test_without_a_command_its_help_is_shown_and_no_error(
     assert "error" not in err.splitlines()[0]
 
 
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_a_closed_standard_stream_is_nobodys_file(stream: int) -> None:
+    script = (
+        "import os, sys; from cloister.apps.cli import main; sys.argv = ['cloister', 'version'];"
+        " code = main.main(); opened = os.open('/dev/zero', os.O_RDONLY); os._exit(code or opened < 3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], preexec_fn=lambda: os.close(stream), capture_output=stream == 0, timeout=30
+    )
+    assert done.returncode == 0
+    assert b"internal" not in (done.stderr or b"")
+
+
 def test_files_are_private_and_crashes_leave_no_memory_image() -> None:
     script = (
         "import os, resource; from cloister.apps.cli.main import harden; harden();"
