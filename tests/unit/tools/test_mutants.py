@@ -86,6 +86,13 @@ def test_a_mutant_that_comes_too_late_is_refused() -> None:
         mutants.install("REC-02")
 
 
+def test_what_every_test_shares_imports_nothing_that_may_have_to_lack_a_check() -> None:
+    """Else the mutants of modules that the conftest brings in cannot be made."""
+    said = "import sys; import conftest; print([name for name in sys.modules if name.startswith('cloister')])"
+    done = subprocess.run([sys.executable, "-c", said], cwd=mutants.ROOT / "tests", capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "[]"
+
+
 def test_tests_are_those_that_name_the_id_and_else_the_mirror() -> None:
     root = mutants.TESTS
     texts = {root / "unit/wire/test_log.py": "", root / "unit/wire/test_login.py": "", root / "x/test_y.py": "LOGIN-01"}
